@@ -1,0 +1,1 @@
+//! Node registration, lease, status and conditions.

@@ -1,0 +1,3 @@
+//! Pods: where they come from, the table of all, one worker each, and the pure decisions.
+
+pub mod table;

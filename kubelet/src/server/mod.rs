@@ -1,0 +1,1 @@
+//! The kubelet server on port 10250.

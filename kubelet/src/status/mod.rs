@@ -1,0 +1,3 @@
+//! Pod status: generation, patching, metrics.
+
+pub mod metrics;
