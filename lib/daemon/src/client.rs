@@ -1,0 +1,387 @@
+//! A `kube::Client` from a kubeconfig, over rustls with *ring*, whose identity follows its files.
+//!
+//! There is no rate limit on our side: the API server's priority and fairness is the one place that knows the load.
+//! When a client certificate is replaced on disk, new requests go over new connections made with the new one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Uri, header};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use parking_lot::Mutex;
+use rustls::sign::CertifiedKey;
+
+use crate::cert::{Reloading, certified_key, root_store};
+use crate::kubeconfig::{self, User, decode};
+
+/// Deadline for the response headers of an ordinary (not watching, not streaming) request.
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// A silent connection is probed, so that a server that vanished is noticed while a watch is open.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(15);
+
+type Http = HyperClient<HttpsConnector<HttpConnector>, Body>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A bearer token that may be replaced while the client lives.
+pub type TokenCell = Arc<ArcSwap<Option<String>>>;
+
+/// Where the API server is and how it is trusted, without an identity.
+#[derive(Clone)]
+pub struct Target {
+    server: Uri,
+    ca_pem: Option<Vec<u8>>,
+    insecure: bool,
+    server_name: Option<String>,
+    namespace: String,
+}
+
+impl Target {
+    /// The API server's address.
+    pub fn server(&self) -> &Uri {
+        &self.server
+    }
+
+    /// The CA bundle the server is trusted by, PEM.
+    pub fn ca_pem(&self) -> Option<&[u8]> {
+        self.ca_pem.as_deref()
+    }
+}
+
+/// A client for the current context of the kubeconfig at `path`. `user_agent` is sent as it is.
+pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Client> {
+    crate::init_crypto();
+    let what = || format!("kubeconfig {}", path.display());
+    let resolved = kubeconfig::read(path).with_context(what)?;
+    if resolved.user.exec.is_some() || resolved.user.auth_provider.is_some() {
+        return foreign(path).await.with_context(what);
+    }
+    let target = target(path).with_context(what)?;
+    build(target, identity(&resolved.user)?, token(&resolved.user)?, user_agent).with_context(what)
+}
+
+/// The server and CA of a kubeconfig, for clients with an identity of their own (see [`with_token`]).
+pub fn target(path: &Path) -> Result<Target> {
+    let resolved = kubeconfig::read(path)?;
+    let cluster = resolved.cluster;
+    let ca_pem = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+        (Some(data), _) => Some(decode(data)?),
+        (None, Some(file)) => Some(std::fs::read(file).with_context(|| format!("read {}", file.display()))?),
+        (None, None) => None,
+    };
+    Ok(Target {
+        server: cluster.server.parse().with_context(|| format!("server {}", cluster.server))?,
+        ca_pem,
+        insecure: cluster.insecure_skip_tls_verify,
+        server_name: cluster.tls_server_name,
+        namespace: resolved.namespace.unwrap_or_else(|| "default".into()),
+    })
+}
+
+/// A client that shows only the bearer token in `cell`, which may be replaced at any time.
+pub fn with_token(target: &Target, cell: TokenCell, user_agent: &str) -> Result<kube::Client> {
+    crate::init_crypto();
+    build(target.clone(), None, Some(Token::Cell(cell)), user_agent)
+}
+
+/// Plug-in credentials are the kube crate's business.
+async fn foreign(path: &Path) -> Result<kube::Client> {
+    let config = Kubeconfig::read_from(path)?;
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+enum Token {
+    Fixed(String),
+    File(Reloading<String>),
+    Cell(TokenCell),
+}
+
+impl Token {
+    fn header(&self) -> Option<HeaderValue> {
+        let token = match self {
+            Token::Fixed(token) => token.clone(),
+            Token::File(file) => file.current().0.to_string(),
+            Token::Cell(cell) => cell.load().as_ref().clone()?,
+        };
+        let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+fn token(user: &User) -> Result<Option<Token>> {
+    if let Some(token) = &user.token {
+        return Ok(Some(Token::Fixed(token.clone())));
+    }
+    let Some(path) = user.token_file.clone() else { return Ok(None) };
+    let read = path.clone();
+    let load = move || Ok(std::fs::read_to_string(&read)?.trim().to_string());
+    Ok(Some(Token::File(Reloading::new(vec![path], load).context("tokenFile")?)))
+}
+
+type Identity = Reloading<CertifiedKey>;
+
+/// The client certificate, from data or from files. A file may hold both certificate and key.
+fn identity(user: &User) -> Result<Option<Identity>> {
+    if user.client_certificate.is_none() && user.client_certificate_data.is_none() {
+        return Ok(None);
+    }
+    let user = user.clone();
+    let paths = [&user.client_certificate, &user.client_key].into_iter().flatten().cloned().collect();
+    let load = move || {
+        let cert = pem(&user.client_certificate_data, &user.client_certificate)?.unwrap_or_default();
+        let key = pem(&user.client_key_data, &user.client_key)?.unwrap_or_else(|| cert.clone());
+        certified_key(&cert, &key)
+    };
+    Ok(Some(Reloading::new(paths, load).context("client certificate")?))
+}
+
+fn pem(data: &Option<String>, path: &Option<std::path::PathBuf>) -> Result<Option<Vec<u8>>> {
+    match (data, path) {
+        (Some(data), _) => decode(data).map(Some),
+        (None, Some(path)) => {
+            Ok(Some(std::fs::read(path).with_context(|| format!("read {}", path.display()))?))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn build(
+    target: Target,
+    identity: Option<Identity>,
+    token: Option<Token>,
+    user_agent: &str,
+) -> Result<kube::Client> {
+    let user_agent = HeaderValue::from_str(user_agent).context("user agent")?;
+    let namespace = target.namespace.clone();
+    let key = identity.as_ref().map(|i| i.current());
+    let pools = Pools::new(&target, key.as_ref().map(|k| Arc::clone(&k.0)))?;
+    let pools = Mutex::new((key.map_or(0, |k| k.1), pools));
+    let service = Service { shared: Arc::new(Shared { target, identity, token, user_agent, pools }) };
+    Ok(kube::Client::new(service, namespace))
+}
+
+/// Connections made with one identity. Protocol upgrades (exec, port-forward) need HTTP/1.1, all else shares HTTP/2.
+#[derive(Clone)]
+struct Pools {
+    normal: Http,
+    upgrade: Http,
+}
+
+impl Pools {
+    fn new(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<Self> {
+        let tls = tls_config(target, key)?;
+        let name = target.server_name.as_deref();
+        Ok(Self { normal: http(tls.clone(), name, true)?, upgrade: http(tls, name, false)? })
+    }
+}
+
+fn http(tls: rustls::ClientConfig, name: Option<&str>, http2: bool) -> Result<Http> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_DEADLINE));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let builder = match name {
+        Some(name) => {
+            let name =
+                rustls::pki_types::ServerName::try_from(name.to_string()).context("tls-server-name")?;
+            builder.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name))
+        }
+        None => builder,
+    };
+    let connector = match http2 {
+        true => builder.enable_all_versions().wrap_connector(tcp),
+        false => builder.enable_http1().wrap_connector(tcp),
+    };
+    Ok(HyperClient::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(90))
+        .http2_keep_alive_interval(KEEPALIVE)
+        .http2_keep_alive_timeout(KEEPALIVE_DEADLINE)
+        .http2_adaptive_window(false)
+        .http2_initial_stream_window_size(1 << 20)
+        .http2_initial_connection_window_size(4 << 20)
+        .build(connector))
+}
+
+fn tls_config(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let roots = match &target.ca_pem {
+        Some(pem) => root_store(pem)?,
+        None => rustls::RootCertStore::empty(),
+    };
+    let builder = match target.insecure {
+        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(insecure::AnyServer)),
+        false => builder.with_root_certificates(roots),
+    };
+    Ok(match key {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(OneKey(key))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+#[derive(Debug)]
+struct OneKey(Arc<CertifiedKey>);
+
+impl rustls::client::ResolvesClientCert for OneKey {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+struct Shared {
+    target: Target,
+    identity: Option<Identity>,
+    token: Option<Token>,
+    user_agent: HeaderValue,
+    pools: Mutex<(u64, Pools)>,
+}
+
+impl Shared {
+    /// The pools of the identity that is on disk now.
+    fn pools(&self) -> Pools {
+        let mut pools = self.pools.lock();
+        if let Some((key, generation)) = self.identity.as_ref().map(|i| i.current())
+            && generation != pools.0
+        {
+            match Pools::new(&self.target, Some(Arc::clone(&key))) {
+                Ok(fresh) => *pools = (generation, fresh),
+                Err(error) => {
+                    tracing::warn!(%error, "new client certificate is unusable, keeping the old one")
+                }
+            }
+        }
+        pools.1.clone()
+    }
+
+    fn prepare(&self, request: &mut Request<Body>) -> Result<(), BoxError> {
+        *request.uri_mut() = join(&self.target.server, request.uri())?;
+        let headers = request.headers_mut();
+        headers.entry(header::USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        if let Some(value) = self.token.as_ref().and_then(Token::header) {
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        Ok(())
+    }
+}
+
+/// The request's path and query on the server's base.
+fn join(base: &Uri, uri: &Uri) -> Result<Uri, BoxError> {
+    let mut parts = base.clone().into_parts();
+    let prefix = base.path().trim_end_matches('/');
+    let wanted = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    parts.path_and_query = Some(format!("{prefix}{wanted}").parse()?);
+    Ok(Uri::from_parts(parts)?)
+}
+
+#[derive(Clone)]
+struct Service {
+    shared: Arc<Shared>,
+}
+
+impl tower::Service<Request<Body>> for Service {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _cx: &mut TaskContext<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            shared.prepare(&mut request)?;
+            let pools = shared.pools();
+            if request.headers().contains_key(header::UPGRADE) {
+                return Ok(pools.upgrade.request(request).await?);
+            }
+            let uri = request.uri().clone();
+            match tokio::time::timeout(CALL_DEADLINE, pools.normal.request(request)).await {
+                Ok(answer) => Ok(answer?),
+                Err(_) => Err(anyhow!("no answer from {uri} within {}s", CALL_DEADLINE.as_secs()).into()),
+            }
+        })
+    }
+}
+
+/// What `insecure-skip-tls-verify: true` asks for.
+mod insecure {
+    use rustls::DigitallySignedStruct;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+
+    #[derive(Debug)]
+    pub struct AnyServer;
+
+    impl ServerCertVerifier for AnyServer {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_keeps_a_base_path() {
+        let uri = |s: &str| s.parse::<Uri>().unwrap();
+        let joined = |b, r| join(&uri(b), &uri(r)).unwrap().to_string();
+        assert_eq!(joined("https://h:6443", "/api/v1/pods?x=1"), "https://h:6443/api/v1/pods?x=1");
+        assert_eq!(joined("https://h/prefix/", "/api"), "https://h/prefix/api");
+    }
+}

@@ -1,0 +1,92 @@
+//! Logs on stderr in klog's text form, levels as `--v`.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Starts logging. `v` below 4 shows information and worse, 4 and 5 debugging, 6 and up everything of our own.
+/// The environment variable `COXSWAIN_LOG` overrides this with a filter of `tracing-subscriber`'s grammar.
+pub fn init(component: &str, v: u8) {
+    let level = match v {
+        0..=3 => "info",
+        4..=5 => "debug",
+        _ => "trace",
+    };
+    let quiet = if v >= 8 { "debug" } else { "warn" };
+    let spec = format!(
+        "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},kube={quiet},kube_client={quiet},\
+         kube_runtime={quiet},tower={quiet},tonic={quiet}"
+    );
+    let filter = EnvFilter::try_from_env("COXSWAIN_LOG").unwrap_or_else(|_| EnvFilter::new(spec));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .event_format(Klog { pid: std::process::id() });
+    // A second initialisation (tests, several daemons in one process) keeps the first.
+    if subscriber.try_init().is_ok() {
+        tracing::info!(component, version = env!("CARGO_PKG_VERSION"), "starting");
+    }
+}
+
+struct Klog {
+    pid: u32,
+}
+
+impl<S, N> FormatEvent<S, N> for Klog
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _ctx: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let meta = event.metadata();
+        let letter = match *meta.level() {
+            Level::ERROR => 'E',
+            Level::WARN => 'W',
+            _ => 'I',
+        };
+        let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::system());
+        let place = meta.file().and_then(|f| f.rsplit('/').next()).unwrap_or("-");
+        write!(out, "{letter}{} {:>7} ", now.strftime("%m%d %H:%M:%S%.6f"), self.pid)?;
+        write!(out, "{place}:{}] ", meta.line().unwrap_or(0))?;
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        writeln!(out, "{:?}{}", fields.message, fields.rest)
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn add(&mut self, field: &Field, value: String) {
+        if field.name() == "message" {
+            self.message = value;
+        } else {
+            self.rest.push_str(&format!(" {}={value}", field.name()));
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let quoted = if field.name() == "message" { value.to_string() } else { format!("{value:?}") };
+        self.add(field, quoted);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}"));
+    }
+}
