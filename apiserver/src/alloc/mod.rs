@@ -1,0 +1,1 @@
+//! Service addresses and node ports.
