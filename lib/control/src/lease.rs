@@ -1,0 +1,360 @@
+//! Leader election by a Lease object, with client-go's rules and timings.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, PostParams};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::jitter;
+
+/// Names and timings of an election.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub namespace: String,
+    pub name: String,
+    /// Unique among candidates: host name, underscore, a random part.
+    pub identity: String,
+    /// Others wait this long after the last renewal they saw.
+    pub lease: Duration,
+    /// The leader gives up when it could not renew for this long.
+    pub renew: Duration,
+    /// Between two attempts.
+    pub retry: Duration,
+}
+
+impl Config {
+    /// The usual timings: 15 s, 10 s, 2 s.
+    pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            identity: identity.into(),
+            lease: Duration::from_secs(15),
+            renew: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Who leads, as this candidate knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// Not us; the holder's identity, if one is known.
+    Following(Option<String>),
+    Leading,
+    /// We led and could not keep it: whoever acts as a leader must stop at once.
+    Lost,
+}
+
+/// Where the lease is kept.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The lease, `None` if there is none.
+    async fn get(&self) -> Result<Option<Lease>>;
+    /// Makes it; an error if it exists by now.
+    async fn create(&self, lease: Lease) -> Result<Lease>;
+    /// Replaces it; an error if its resource version is not the newest.
+    async fn update(&self, lease: Lease) -> Result<Lease>;
+}
+
+/// A lease in the API server.
+pub struct ApiStore {
+    api: Api<Lease>,
+    name: String,
+    deadline: Duration,
+}
+
+#[async_trait]
+impl Store for ApiStore {
+    async fn get(&self) -> Result<Option<Lease>> {
+        Ok(tokio::time::timeout(self.deadline, self.api.get_opt(&self.name)).await.context("get lease")??)
+    }
+
+    async fn create(&self, lease: Lease) -> Result<Lease> {
+        let params = PostParams::default();
+        let call = self.api.create(&params, &lease);
+        Ok(tokio::time::timeout(self.deadline, call).await.context("create lease")??)
+    }
+
+    async fn update(&self, lease: Lease) -> Result<Lease> {
+        let params = PostParams::default();
+        let call = self.api.replace(&self.name, &params, &lease);
+        Ok(tokio::time::timeout(self.deadline, call).await.context("update lease")??)
+    }
+}
+
+/// A candidate.
+pub struct LeaderElector {
+    config: Config,
+    store: Box<dyn Store>,
+    state: watch::Sender<Leadership>,
+    /// The record last seen and when (by our clock) it was first seen like that.
+    observed: Option<(Lease, Instant)>,
+}
+
+impl LeaderElector {
+    /// A candidate for a lease in the API server.
+    pub fn new(client: kube::Client, config: Config) -> Self {
+        let api = Api::namespaced(client, &config.namespace);
+        let store = ApiStore { api, name: config.name.clone(), deadline: config.renew / 2 };
+        Self::with_store(Box::new(store), config)
+    }
+
+    /// A candidate for a lease kept anywhere.
+    pub fn with_store(store: Box<dyn Store>, config: Config) -> Self {
+        Self { config, store, state: watch::channel(Leadership::Following(None)).0, observed: None }
+    }
+
+    /// Follows who leads.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.state.subscribe()
+    }
+
+    /// Stands for election, leads, and returns when leadership was lost or `token` was cancelled. A cancelled leader
+    /// releases the lease, so that the next need not wait; cancel only when the leader's work has ended.
+    pub async fn run(mut self, token: CancellationToken) {
+        if token.run_until_cancelled(self.acquire()).await.is_none() {
+            return;
+        }
+        tracing::info!(lease = self.config.name, identity = self.config.identity, "became leader");
+        self.state.send_replace(Leadership::Leading);
+        if token.run_until_cancelled(self.keep()).await.is_none() {
+            self.release().await;
+            return;
+        }
+        tracing::error!(lease = self.config.name, "leadership lost");
+        self.state.send_replace(Leadership::Lost);
+    }
+
+    async fn acquire(&mut self) {
+        while !self.attempt().await {
+            tokio::time::sleep(jitter(self.config.retry)).await;
+        }
+    }
+
+    /// Renews until that fails for the whole renew deadline.
+    async fn keep(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(self.config.retry).await;
+            let deadline = renewed + self.config.renew;
+            match tokio::time::timeout_at(deadline, self.attempt()).await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) if Instant::now() < deadline => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// One try to take or renew the lease.
+    async fn attempt(&mut self) -> bool {
+        match self.try_hold().await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::debug!(
+                    lease = self.config.name,
+                    error = format!("{error:#}"),
+                    "lease attempt failed"
+                );
+                // What we believe about the lease may be out of date; the next try reads it.
+                if let Some((lease, _)) = &mut self.observed {
+                    lease.metadata.resource_version = None;
+                }
+                false
+            }
+        }
+    }
+
+    async fn try_hold(&mut self) -> Result<bool> {
+        // While we lead, nobody else may have changed the lease: an update alone tells.
+        if let Some((lease, _)) = self.observed.clone()
+            && holder(&lease) == Some(self.config.identity.as_str())
+            && lease.metadata.resource_version.is_some()
+        {
+            let renewed = self.claim(&lease);
+            let stored = self.store.update(renewed).await?;
+            self.observe(stored);
+            return Ok(true);
+        }
+        let Some(current) = self.store.get().await? else {
+            let fresh = self.claim(&Lease::default());
+            let stored = self.store.create(fresh).await?;
+            self.observe(stored);
+            return Ok(true);
+        };
+        self.observe(current.clone());
+        if self.held_by_other(&current) {
+            return Ok(false);
+        }
+        let stored = self.store.update(self.claim(&current)).await?;
+        self.observe(stored);
+        Ok(true)
+    }
+
+    fn held_by_other(&self, current: &Lease) -> bool {
+        let Some(holder) = holder(current).filter(|h| *h != self.config.identity) else { return false };
+        let seen = self.observed.as_ref().map_or_else(Instant::now, |(_, at)| *at);
+        let seconds = current.spec.as_ref().and_then(|s| s.lease_duration_seconds);
+        let length = seconds.map_or(self.config.lease, |s| Duration::from_secs(s.max(0) as u64));
+        let valid = seen + length > Instant::now();
+        if valid {
+            let known = Leadership::Following(Some(holder.to_string()));
+            self.state.send_if_modified(|s| std::mem::replace(s, known.clone()) != known);
+        }
+        valid
+    }
+
+    fn observe(&mut self, lease: Lease) {
+        let unchanged = self.observed.as_ref().filter(|(old, _)| old.spec == lease.spec).map(|(_, at)| *at);
+        self.observed = Some((lease, unchanged.unwrap_or_else(Instant::now)));
+    }
+
+    /// `current` as it looks once it is ours.
+    fn claim(&self, current: &Lease) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let old = current.spec.clone().unwrap_or_default();
+        let ours = old.holder_identity.as_deref() == Some(self.config.identity.as_str());
+        let fresh = current.metadata.name.is_none();
+        let mut lease = current.clone();
+        lease.metadata.name = Some(self.config.name.clone());
+        lease.metadata.namespace = Some(self.config.namespace.clone());
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(self.config.identity.clone()),
+            lease_duration_seconds: Some(self.config.lease.as_secs() as i32),
+            acquire_time: if ours { old.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(old.lease_transitions.unwrap_or(0) + i32::from(!ours && !fresh)),
+            ..old
+        });
+        lease
+    }
+
+    /// Leaves the lease without a holder and with the shortest duration, as client-go does.
+    async fn release(&mut self) {
+        let Some((mut lease, _)) = self.observed.take() else { return };
+        if holder(&lease) != Some(self.config.identity.as_str()) {
+            return;
+        }
+        let now = MicroTime(Timestamp::now());
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(now.clone());
+            spec.acquire_time = Some(now);
+        }
+        match self.store.update(lease).await {
+            Ok(_) => tracing::info!(lease = self.config.name, "lease released"),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "lease could not be released"),
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|h| !h.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+
+    /// A lease in memory with optimistic locking, and a switch that makes every call fail.
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<(Option<Lease>, u64, bool)>>);
+
+    impl Memory {
+        fn put(&self, mut lease: Lease, create: bool) -> Result<Lease> {
+            let mut state = self.0.lock();
+            anyhow::ensure!(!state.2, "unreachable");
+            let current = state.0.as_ref().and_then(|l| l.metadata.resource_version.clone());
+            anyhow::ensure!(
+                if create { current.is_none() } else { current == lease.metadata.resource_version },
+                "conflict"
+            );
+            state.1 += 1;
+            lease.metadata.resource_version = Some(state.1.to_string());
+            state.0 = Some(lease.clone());
+            Ok(lease)
+        }
+
+        fn holder(&self) -> Option<String> {
+            self.0.lock().0.as_ref().and_then(holder).map(str::to_string)
+        }
+    }
+
+    #[async_trait]
+    impl Store for Memory {
+        async fn get(&self) -> Result<Option<Lease>> {
+            let state = self.0.lock();
+            anyhow::ensure!(!state.2, "unreachable");
+            Ok(state.0.clone())
+        }
+        async fn create(&self, lease: Lease) -> Result<Lease> {
+            self.put(lease, true)
+        }
+        async fn update(&self, lease: Lease) -> Result<Lease> {
+            self.put(lease, false)
+        }
+    }
+
+    fn start(store: &Memory, identity: &str) -> (watch::Receiver<Leadership>, CancellationToken) {
+        let config = Config::new("kube-system", "test", identity);
+        let elector = LeaderElector::with_store(Box::new(store.clone()), config);
+        let (receiver, token) = (elector.leadership(), CancellationToken::new());
+        tokio::spawn(elector.run(token.clone()));
+        (receiver, token)
+    }
+
+    async fn secs(n: u64) {
+        tokio::time::sleep(Duration::from_secs(n)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leads_and_a_release_hands_over_quickly() {
+        let store = Memory::default();
+        let (a, stop_a) = start(&store, "a");
+        secs(1).await;
+        let (b, _stop_b) = start(&store, "b");
+        secs(60).await;
+        assert_eq!(*a.borrow(), Leadership::Leading);
+        assert_eq!(*b.borrow(), Leadership::Following(Some("a".into())));
+        stop_a.cancel();
+        secs(4).await;
+        assert_eq!((b.borrow().clone(), store.holder()), (Leadership::Leading, Some("b".into())));
+        let spec = store.0.lock().0.clone().and_then(|l| l.spec).unwrap();
+        assert_eq!(spec.lease_transitions, Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_cut_off_gives_up_before_another_takes_over() {
+        let store = Memory::default();
+        let (a, _stop) = start(&store, "a");
+        secs(3).await;
+        store.0.lock().2 = true;
+        secs(9).await;
+        assert_eq!(*a.borrow(), Leadership::Leading);
+        secs(4).await;
+        assert_eq!(*a.borrow(), Leadership::Lost);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_leader_is_replaced_after_its_lease() {
+        let store = Memory::default();
+        let other =
+            LeaderElector::with_store(Box::new(store.clone()), Config::new("kube-system", "test", "dead"));
+        store.put(other.claim(&Lease::default()), true).unwrap();
+        let (b, _stop) = start(&store, "b");
+        secs(14).await;
+        assert_eq!(*b.borrow(), Leadership::Following(Some("dead".into())));
+        secs(5).await;
+        assert_eq!(*b.borrow(), Leadership::Leading);
+    }
+}
