@@ -302,8 +302,8 @@ impl Writer {
             "count": count, "lastTimestamp": Time(record.at), "message": record.message,
         });
         let api = self.api(record);
-        let params = PatchParams::default();
-        let call = api.patch(name, &params, &Patch::Strategic(&patch));
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(&patch));
+        let call = api.patch(name, &params, &patch);
         match tokio::time::timeout(WRITE_DEADLINE, call).await {
             Ok(Ok(_)) => true,
             Ok(Err(kube::Error::Api(status))) => status.code != 404,
