@@ -1,0 +1,146 @@
+//! Brings ports of the lab's nodes to the host's loopback.
+//!
+//! A socket stays in the network namespace it was made in. So the forwarder binds its listeners on the host first, then moves
+//! into the bridge's namespace, and every connection it opens from there on reaches the nodes.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+use tokio::net::TcpStream;
+
+use super::spec::{Lab, Spec};
+use super::{node, process};
+
+/// Connections at once per port; more wait in the kernel's queue.
+const CONNECTIONS: usize = 512;
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+fn pid_file(lab: &Lab) -> PathBuf {
+    lab.dir.join("forward.pid")
+}
+
+fn ready_file(lab: &Lab) -> PathBuf {
+    lab.dir.join("forward.ready")
+}
+
+/// Starts the forwarder unless it runs.
+///
+/// # Errors
+/// When a port of the host is taken, or the process can't be started.
+pub fn start(lab: &Lab) -> Result<()> {
+    if process::recall(&pid_file(lab)).is_some() {
+        return Ok(());
+    }
+    let _ = fs::remove_file(ready_file(lab));
+    let log_path = lab.dir.join("forward.log");
+    let log = File::create(&log_path)?;
+    let mut child = Command::new("setsid")
+        .arg(std::env::current_exe()?)
+        .args(["lab", "forward", "--name", &lab.name])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .context("running setsid (Debian's util-linux)")?;
+    process::remember(&pid_file(lab), child.id() as i32);
+    for _ in 0..1000 {
+        if ready_file(lab).exists() {
+            return Ok(());
+        }
+        if child.try_wait()?.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bail!(
+        "forwarding to the host failed: {}",
+        node::tail(&fs::read_to_string(&log_path).unwrap_or_default(), 3)
+    )
+}
+
+/// Stops the forwarder.
+pub fn stop(lab: &Lab) {
+    if let Some(pid) = process::recall(&pid_file(lab)) {
+        process::kill_and_wait(pid);
+    }
+    let _ = fs::remove_file(pid_file(lab));
+    let _ = fs::remove_file(ready_file(lab));
+}
+
+/// Whether the forwarder runs.
+pub fn running(lab: &Lab) -> bool {
+    process::recall(&pid_file(lab)).is_some()
+}
+
+/// Runs the forwarder until it is killed.
+///
+/// # Errors
+/// When a port is taken or the lab's network is gone.
+pub fn run(lab: &Lab) -> Result<()> {
+    let spec = lab.require()?;
+    let listeners = targets(&spec)?
+        .into_iter()
+        .map(|(port, to)| {
+            let local = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            Ok((TcpListener::bind(local).with_context(|| format!("listening on {local}"))?, to))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let path = Path::new("/run/netns").join(lab.bridge_netns());
+    let netns = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    setns(netns, CloneFlags::CLONE_NEWNET).context("entering the lab's network")?;
+    fs::write(ready_file(lab), "")?;
+    // One thread: a runtime with more would be fine too, as all of them are made after the move.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(listeners))
+}
+
+fn targets(spec: &Spec) -> Result<Vec<(u16, SocketAddr)>> {
+    let mut all = vec![(spec.api_port, SocketAddr::from((spec.control_plane()?.ip(), 6443)))];
+    for publish in &spec.publish {
+        let node =
+            spec.nodes.iter().find(|n| n.name == publish.node).context("a published port names no node")?;
+        all.push((publish.host_port, SocketAddr::from((node.ip(), publish.port))));
+    }
+    Ok(all)
+}
+
+async fn serve(listeners: Vec<(TcpListener, SocketAddr)>) -> Result<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (listener, to) in listeners {
+        listener.set_nonblocking(true)?;
+        tasks.spawn(accept(tokio::net::TcpListener::from_std(listener)?, to));
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn accept(listener: tokio::net::TcpListener, to: SocketAddr) {
+    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    let _ = relay(client, to).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn relay(mut client: TcpStream, to: SocketAddr) -> Result<()> {
+    let mut server = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(to)).await??;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
