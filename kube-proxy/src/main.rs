@@ -1,1 +1,2 @@
+//! kube-proxy
 fn main() {}
