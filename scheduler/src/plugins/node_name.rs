@@ -1,0 +1,32 @@
+//! NodeName: a pod that names its node goes nowhere else.
+
+use crate::framework::{Before, Happening, Plugin, Prepared, Verdict};
+use crate::model::node::NodeInfo;
+use crate::model::pod::PodInfo;
+use crate::model::snapshot::Snapshot;
+
+/// Refuses all nodes but the one asked for.
+pub struct NodeName;
+
+impl Plugin for NodeName {
+    fn name(&self) -> &'static str {
+        "NodeName"
+    }
+
+    fn pre_filter(&self, pod: &PodInfo, _nodes: &Snapshot) -> Before {
+        if pod.node.is_some() { Before::Ask(None) } else { Before::Skip }
+    }
+
+    fn filter(&self, _prepared: &Prepared, pod: &PodInfo, node: &NodeInfo) -> Verdict {
+        match &pod.node {
+            Some(name) if *name != node.name => {
+                Verdict::never("node(s) didn't match the requested node name")
+            }
+            _ => Verdict::Fits,
+        }
+    }
+
+    fn woken_by(&self) -> &'static [Happening] {
+        &[Happening::NodeOpened]
+    }
+}
