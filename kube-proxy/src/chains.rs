@@ -143,7 +143,10 @@ pub struct Hook {
 impl Hook {
     /// Name of the hook.
     pub fn name(self) -> &'static str {
-        ["prerouting", "input", "forward", "output", "postrouting"].get(self.number as usize).copied().unwrap_or("?")
+        ["prerouting", "input", "forward", "output", "postrouting"]
+            .get(self.number as usize)
+            .copied()
+            .unwrap_or("?")
     }
 }
 
@@ -248,7 +251,10 @@ fn chain(name: &str, rules: Vec<Vec<Stmt>>) -> Chain {
 fn refusing(s: &Settings) -> Vec<Chain> {
     use Stmt::*;
     let refuse = |kind| {
-        vec![vec![FrontIn(kind, Set::Reject), Goto("reject-chain")], vec![FrontIn(kind, Set::Drop), Stmt::Drop]]
+        vec![
+            vec![FrontIn(kind, Set::Reject), Goto("reject-chain")],
+            vec![FrontIn(kind, Set::Drop), Stmt::Drop],
+        ]
     };
     let to_node_ports = s.node_port_matches().into_iter().map(|mut m| {
         m.push(Goto("nodeport-check"));
@@ -261,7 +267,10 @@ fn refusing(s: &Settings) -> Vec<Chain> {
         chain("service-endpoints-check", refuse(Kind::Address)),
         chain(
             "cluster-ips-check",
-            vec![vec![DaddrIn(Set::ClusterIps), Goto("reject-chain")], vec![DaddrIn(Set::ServiceCidrs), Stmt::Drop]],
+            vec![
+                vec![DaddrIn(Set::ClusterIps), Goto("reject-chain")],
+                vec![DaddrIn(Set::ServiceCidrs), Stmt::Drop],
+            ],
         ),
         chain("firewall-check", vec![vec![Unlisted, Stmt::Drop]]),
     ]
@@ -314,8 +323,13 @@ fn local_policy(s: &Settings, name: &str, everywhere: &'static str, here: Kind) 
 fn hooks() -> Vec<Chain> {
     use Stmt::{CtNew, Jump};
     let base = |name: &str, kind, number, priority, calls: &[&'static str]| {
-        let rule = |call: &&'static str| if kind == "filter" { vec![CtNew, Jump(call)] } else { vec![Jump(call)] };
-        Chain { name: name.to_owned(), hook: Some(Hook { kind, number, priority }), rules: calls.iter().map(rule).collect() }
+        let rule =
+            |call: &&'static str| if kind == "filter" { vec![CtNew, Jump(call)] } else { vec![Jump(call)] };
+        Chain {
+            name: name.to_owned(),
+            hook: Some(Hook { kind, number, priority }),
+            rules: calls.iter().map(rule).collect(),
+        }
     };
     let ends: &[&'static str] = &["service-endpoints-check", "cluster-ips-check"];
     vec![
@@ -356,12 +370,19 @@ impl fmt::Display for Stmt {
             Stmt::Saddr(net, n) => write!(f, "saddr {}{net}", not(n)),
             Stmt::DaddrLocal => f.write_str("daddr local"),
             Stmt::SaddrLocal => f.write_str("saddr local"),
-            Stmt::Iif { name, prefix, not: n } => write!(f, "iif {}{name}{}", not(n), if *prefix { "*" } else { "" }),
+            Stmt::Iif { name, prefix, not: n } => {
+                write!(f, "iif {}{name}{}", not(n), if *prefix { "*" } else { "" })
+            }
             Stmt::DaddrIn(set) => write!(f, "daddr @{}", set.name()),
             Stmt::FrontIn(kind, set) => write!(f, "{} @{}", front(kind), set.name()),
             Stmt::Hairpin => write!(f, "saddr . daddr @{}", Set::Hairpin.name()),
             Stmt::Unlisted => {
-                write!(f, "daddr . proto . dport map @{} . saddr != @{}", Set::Firewall.name(), Set::Sources.name())
+                write!(
+                    f,
+                    "daddr . proto . dport map @{} . saddr != @{}",
+                    Set::Firewall.name(),
+                    Set::Sources.name()
+                )
             }
             Stmt::Mark => f.write_str("mark"),
             Stmt::Unmark => f.write_str("unmark"),
@@ -372,18 +393,30 @@ impl fmt::Display for Stmt {
             Stmt::Jump(c) => write!(f, "jump {c}"),
             Stmt::Goto(c) => write!(f, "goto {c}"),
             Stmt::Dispatch(k) => write!(f, "{} map @{} vmap @{}", front(k), k.map().name(), k.dispatch()),
-            Stmt::Random(k, c) => write!(f, "dnat to {} map @{} . random {} map @endpoints", front(k), k.map().name(), c.size),
+            Stmt::Random(k, c) => {
+                let map = if c.sticky > 0 { Set::StickyEndpoints } else { Set::Endpoints };
+                write!(
+                    f,
+                    "dnat to {} map @{} . random {} map @{}",
+                    front(k),
+                    k.map().name(),
+                    c.size,
+                    map.name()
+                )
+            }
             Stmt::Stick(k, c) => write!(
                 f,
-                "dnat to {} map @{} . saddr map @affinity, if @affinity-endpoints, for {}s",
+                "dnat to {} map @{} . saddr map @affinity, if @affinity-members, for {}s",
                 front(k),
                 k.map().name(),
                 c.sticky
             ),
-            Stmt::Forget(k) => write!(f, "delete @affinity {{ {} map @{} . saddr }}", front(k), k.map().name()),
+            Stmt::Forget(k) => {
+                write!(f, "delete @affinity {{ {} map @{} . saddr }}", front(k), k.map().name())
+            }
             Stmt::Remember(k, c) => write!(
                 f,
-                "dnat to {} map @{} . random {} map @endpoints, add @affinity for {}s",
+                "dnat to {} map @{} . random {} map @affinity-endpoints, add @affinity for {}s",
                 front(k),
                 k.map().name(),
                 c.size,

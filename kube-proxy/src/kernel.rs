@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, recv, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, recv, send,
+    setsockopt, socket, sockopt,
 };
 
 use crate::chains::{AFFINITY, Settings, TABLE, fixed};
@@ -26,7 +27,12 @@ pub struct Kernel {
 impl Kernel {
     /// Opens the socket in the present network namespace. Needs CAP_NET_ADMIN to be of use.
     pub fn open() -> io::Result<Self> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkNetFilter,
+        )?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         connect(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         // Without the capability the plain limit stays, and a large load fails with a clear error
@@ -100,7 +106,11 @@ impl Kernel {
     }
 
     /// Reads messages until none is left or `last` says so.
-    fn receive(&self, flags: MsgFlags, mut last: impl FnMut(&crate::netlink::Message<'_>) -> bool) -> io::Result<()> {
+    fn receive(
+        &self,
+        flags: MsgFlags,
+        mut last: impl FnMut(&crate::netlink::Message<'_>) -> bool,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 64 << 10];
         loop {
             let length = match recv(self.socket.as_raw_fd(), &mut buffer, flags) {
@@ -148,7 +158,9 @@ impl Kernel {
         b.text(2, AFFINITY);
         b.end();
         let mut list = Vec::new();
-        self.dump(&b, |m| list.extend(m.nested(3).into_iter().flatten().filter_map(|e| client(Attributes(e.1)))))?;
+        self.dump(&b, |m| {
+            list.extend(m.nested(3).into_iter().flatten().filter_map(|e| client(Attributes(e.1))))
+        })?;
         Ok(list)
     }
 }

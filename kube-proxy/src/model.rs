@@ -164,7 +164,9 @@ pub enum Set {
     Sources,
     /// Pool and index → backend.
     Endpoints,
-    /// Pool and backend, for pools with affinity.
+    /// The same for pools with affinity.
+    StickyEndpoints,
+    /// Backend and pool, for pools with affinity.
     Members,
     /// Addresses of endpoints on this node, which may call themselves through a service.
     Hairpin,
@@ -172,7 +174,7 @@ pub enum Set {
 
 impl Set {
     /// All of them, in the order they are created.
-    pub const ALL: [Set; 13] = [
+    pub const ALL: [Set; 14] = [
         Set::ClusterIps,
         Set::ServiceCidrs,
         Set::Services,
@@ -184,6 +186,7 @@ impl Set {
         Set::Firewall,
         Set::Sources,
         Set::Endpoints,
+        Set::StickyEndpoints,
         Set::Members,
         Set::Hairpin,
     ];
@@ -202,14 +205,15 @@ impl Set {
             Set::Firewall => "firewall-ips",
             Set::Sources => "firewall-sources",
             Set::Endpoints => "endpoints",
-            Set::Members => "affinity-endpoints",
+            Set::StickyEndpoints => "affinity-endpoints",
+            Set::Members => "affinity-members",
             Set::Hairpin => "hairpin-connections",
         }
     }
 
     /// Whether two services may name the same element, so that it must be counted.
     pub fn shared(self) -> bool {
-        !matches!(self, Set::Endpoints | Set::Members | Set::Sources)
+        !matches!(self, Set::Endpoints | Set::StickyEndpoints | Set::Members | Set::Sources)
     }
 }
 
@@ -282,7 +286,9 @@ impl fmt::Display for Value {
         match self {
             Value::None => Ok(()),
             Value::Target(t) if t.class.sticky == 0 => write!(f, " : {:#018x} . {}", t.pool, t.class.size),
-            Value::Target(t) => write!(f, " : {:#018x} . {} sticky {}s", t.pool, t.class.size, t.class.sticky),
+            Value::Target(t) => {
+                write!(f, " : {:#018x} . {} sticky {}s", t.pool, t.class.size, t.class.sticky)
+            }
             Value::Backend(b) => write!(f, " : {b}"),
             Value::List(n) => write!(f, " : {n:#018x}"),
         }
@@ -346,12 +352,17 @@ impl Rules {
 }
 
 fn pool_elements(pool: &Pool) -> impl Iterator<Item = Element> + '_ {
-    let slots = pool.slots.iter().enumerate().map(|(n, b)| Element {
-        set: Set::Endpoints,
+    let set = if pool.sticky > 0 { Set::StickyEndpoints } else { Set::Endpoints };
+    let slots = pool.slots.iter().enumerate().map(move |(n, b)| Element {
+        set,
         key: Key::Slot(pool.id, n as u32),
         value: Value::Backend(*b),
     });
-    let members = pool.slots.iter().filter(|_| pool.sticky > 0).map(|b| Element::plain(Set::Members, Key::Member(pool.id, *b)));
+    let members = pool
+        .slots
+        .iter()
+        .filter(|_| pool.sticky > 0)
+        .map(|b| Element::plain(Set::Members, Key::Member(pool.id, *b)));
     slots.chain(members)
 }
 

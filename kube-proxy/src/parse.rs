@@ -184,7 +184,11 @@ fn sticky(svc: &Service) -> u32 {
         return 0;
     };
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
-    config.and_then(|c| c.timeout_seconds).and_then(|t| u32::try_from(t).ok()).filter(|t| *t > 0).unwrap_or(10800)
+    config
+        .and_then(|c| c.timeout_seconds)
+        .and_then(|t| u32::try_from(t).ok())
+        .filter(|t| *t > 0)
+        .unwrap_or(10800)
 }
 
 /// Service a slice belongs to; nothing for slices the proxy does not look at.
@@ -211,8 +215,10 @@ pub fn slice(slice: &EndpointSlice, family: Family, place: &Place) -> Option<Sli
 
 fn endpoint(e: &Endpoint, place: &Place) -> Option<EndpointInfo> {
     let condition = e.conditions.as_ref();
-    let zones = e.hints.as_ref().and_then(|h| h.for_zones.as_ref()).into_iter().flatten().map(|z| z.name.as_str());
-    let nodes = e.hints.as_ref().and_then(|h| h.for_nodes.as_ref()).into_iter().flatten().map(|n| n.name.as_str());
+    let zones =
+        e.hints.as_ref().and_then(|h| h.for_zones.as_ref()).into_iter().flatten().map(|z| z.name.as_str());
+    let nodes =
+        e.hints.as_ref().and_then(|h| h.for_nodes.as_ref()).into_iter().flatten().map(|n| n.name.as_str());
     Some(EndpointInfo {
         addr: e.addresses.first()?.parse().ok()?,
         ready: condition.and_then(|c| c.ready).unwrap_or(true),
@@ -249,8 +255,10 @@ mod tests {
     use serde_json::json;
 
     fn svc(spec: serde_json::Value, status: serde_json::Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec, "status": status}))
-            .unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "web", "namespace": "ns"}, "spec": spec, "status": status}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -271,7 +279,9 @@ mod tests {
 
     #[test]
     fn leaves_out_what_is_not_proxied() {
-        for spec in [json!({"clusterIP": "None"}), json!({"type": "ExternalName", "externalName": "x"}), json!({})] {
+        for spec in
+            [json!({"clusterIP": "None"}), json!({"type": "ExternalName", "externalName": "x"}), json!({})]
+        {
             assert_eq!(service(&svc(spec, json!({})), Family::V4), None);
         }
         let mut s = svc(json!({"clusterIP": "10.0.0.1"}), json!({}));
@@ -282,7 +292,10 @@ mod tests {
 
     #[test]
     fn a_range_of_everything_lifts_the_restriction() {
-        let s = svc(json!({"clusterIP": "10.0.0.1", "loadBalancerSourceRanges": ["0.0.0.0/0", "10.0.0.0/8"]}), json!({}));
+        let s = svc(
+            json!({"clusterIP": "10.0.0.1", "loadBalancerSourceRanges": ["0.0.0.0/0", "10.0.0.0/8"]}),
+            json!({}),
+        );
         let info = service(&s, Family::V4).unwrap();
         assert!(info.sources.is_empty() && !info.restricted);
     }
@@ -300,7 +313,11 @@ mod tests {
         assert_eq!(slice_service(&s).as_deref(), Some("ns/web"));
         assert_eq!(info.ports, [("http".into(), Proto::Tcp, 8080)]);
         assert!(info.endpoints[0].local && info.endpoints[0].ready && info.endpoints[0].zone == Hint::Here);
-        assert!(!info.endpoints[1].ready && info.endpoints[1].terminating && info.endpoints[1].zone == Hint::Absent);
+        assert!(
+            !info.endpoints[1].ready
+                && info.endpoints[1].terminating
+                && info.endpoints[1].zone == Hint::Absent
+        );
         assert_eq!(slice(&s, Family::V6, &place), None);
     }
 }

@@ -58,7 +58,14 @@ struct PortRules<'a> {
 }
 
 impl<'a> PortRules<'a> {
-    fn new(name: &'a str, svc: &'a ServiceInfo, port: &'a PortInfo, chosen: &'a Selection, node: &'a NodeView, old: &Rules) -> Self {
+    fn new(
+        name: &'a str,
+        svc: &'a ServiceInfo,
+        port: &'a PortInfo,
+        chosen: &'a Selection,
+        node: &'a NodeView,
+        old: &Rules,
+    ) -> Self {
         let pool = |scope: &str, wanted: &[Backend]| {
             let id = number(&format!("{name}:{}/{}/{scope}", port.name, port.proto));
             let slots = old.pool(id).map_or(&[][..], |p| &p.slots);
@@ -128,7 +135,8 @@ impl<'a> PortRules<'a> {
         let own = self.node.ips.iter().any(|ip| self.svc.sources.iter().any(|n| n.contains(ip)));
         let vips = self.svc.vips.iter().filter(|_| own).map(|ip| IpNet::from(*ip));
         for net in IpNet::aggregate(&self.svc.sources.iter().copied().chain(vips).collect()) {
-            self.elements.push(Element::plain(Set::Sources, Key::Range(list, net.network(), net.broadcast())));
+            self.elements
+                .push(Element::plain(Set::Sources, Key::Range(list, net.network(), net.broadcast())));
         }
     }
 

@@ -19,7 +19,11 @@ pub struct Selection {
 }
 
 /// Chooses for one port of a service out of all its slices.
-pub fn select<'a>(svc: &ServiceInfo, port: &PortInfo, slices: impl Iterator<Item = &'a SliceInfo>) -> Selection {
+pub fn select<'a>(
+    svc: &ServiceInfo,
+    port: &PortInfo,
+    slices: impl Iterator<Item = &'a SliceInfo>,
+) -> Selection {
     let all = merge(port, slices);
     let external = svc.external(port);
     let mut chosen = Selection { any: all.values().any(usable), ..Selection::default() };
@@ -29,7 +33,8 @@ pub fn select<'a>(svc: &ServiceInfo, port: &PortInfo, slices: impl Iterator<Item
     if svc.internal_local || (svc.external_local && external) {
         chosen.local = local(&all);
     }
-    let used = all.iter().filter(|(b, e)| e.local && (chosen.cluster.contains(b) || chosen.local.contains(b)));
+    let used =
+        all.iter().filter(|(b, e)| e.local && (chosen.cluster.contains(b) || chosen.local.contains(b)));
     chosen.here = used.map(|(b, _)| *b).collect();
     chosen
 }
@@ -53,7 +58,10 @@ fn draining(e: &EndpointInfo) -> bool {
 }
 
 /// Joins slices by port name and protocol. Where two slices have one address, the one not terminating wins.
-fn merge<'a>(port: &PortInfo, slices: impl Iterator<Item = &'a SliceInfo>) -> BTreeMap<Backend, EndpointInfo> {
+fn merge<'a>(
+    port: &PortInfo,
+    slices: impl Iterator<Item = &'a SliceInfo>,
+) -> BTreeMap<Backend, EndpointInfo> {
     let mut all = BTreeMap::new();
     for slice in slices {
         let Some(number) = number_of(slice, &port.name, port.proto) else { continue };
@@ -111,7 +119,15 @@ mod tests {
         let endpoint = |word: &str| {
             let digits: String = word.chars().take_while(char::is_ascii_digit).collect();
             let has = |c| word.contains(c);
-            let hint = |other, here| if has(here) { Hint::Here } else if has(other) { Hint::Other } else { Hint::Absent };
+            let hint = |other, here| {
+                if has(here) {
+                    Hint::Here
+                } else if has(other) {
+                    Hint::Other
+                } else {
+                    Hint::Absent
+                }
+            };
             EndpointInfo {
                 addr: format!("10.0.0.{digits}").parse().unwrap(),
                 ready: has('r'),
@@ -122,7 +138,10 @@ mod tests {
                 node: hint('n', 'N'),
             }
         };
-        SliceInfo { ports: vec![("".into(), Proto::Tcp, 80)], endpoints: text.split_whitespace().map(endpoint).collect() }
+        SliceInfo {
+            ports: vec![("".into(), Proto::Tcp, 80)],
+            endpoints: text.split_whitespace().map(endpoint).collect(),
+        }
     }
 
     fn service(policy: &str) -> (ServiceInfo, PortInfo) {
@@ -177,7 +196,11 @@ mod tests {
             let slices = [slice(cols[1])];
             let got = select(&svc, &port, slices.iter());
             let any = if got.any { "yes" } else { "no" };
-            assert_eq!([&words(&got.cluster), &words(&got.local), any], [cols[2], cols[3], cols[4]], "{line}");
+            assert_eq!(
+                [&words(&got.cluster), &words(&got.local), any],
+                [cols[2], cols[3], cols[4]],
+                "{line}"
+            );
         }
     }
 

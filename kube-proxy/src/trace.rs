@@ -141,7 +141,9 @@ impl Walk<'_> {
                     let target = self.target(*k)?;
                     return Some(self.leave(&k.chain(target.class)));
                 }
-                Stmt::Random(k, _) | Stmt::Remember(k, _) | Stmt::Stick(k, _) => return self.choose(*k, stmt),
+                Stmt::Random(k, _) | Stmt::Remember(k, _) | Stmt::Stick(k, _) => {
+                    return self.choose(*k, stmt);
+                }
                 Stmt::Forget(k) => {
                     let pool = self.target(*k)?.pool;
                     self.memory.remove(&(self.packet.source, pool));
@@ -184,7 +186,8 @@ impl Walk<'_> {
     }
 
     fn pool(&self, t: Target) -> Vec<Backend> {
-        let slot = |n| match self.content.elements.get(&(Set::Endpoints, Key::Slot(t.pool, n))) {
+        let set = if t.class.sticky > 0 { Set::StickyEndpoints } else { Set::Endpoints };
+        let slot = |n| match self.content.elements.get(&(set, Key::Slot(t.pool, n))) {
             Some(Value::Backend(b)) => Some(*b),
             _ => None,
         };
@@ -225,7 +228,9 @@ impl Walk<'_> {
             Stmt::Iif { name, not, .. } => (self.packet.iif == *name) != *not,
             Stmt::DaddrIn(set) => self.holds(*set, Key::Addr(self.now.addr)) || self.spans(*set),
             Stmt::FrontIn(kind, set) => self.holds(*set, Key::Front(self.front(*kind))),
-            Stmt::Hairpin => self.packet.source == self.now.addr && self.holds(Set::Hairpin, Key::Pair(self.now.addr)),
+            Stmt::Hairpin => {
+                self.packet.source == self.now.addr && self.holds(Set::Hairpin, Key::Pair(self.now.addr))
+            }
             Stmt::Unlisted => self.unlisted(),
             _ => false,
         }

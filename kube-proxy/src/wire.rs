@@ -1,8 +1,13 @@
 //! nftables' objects as netlink messages: sets, chains, rules, elements. No I/O.
 //!
-//! Registers: a frontend's key starts at 8, a found target (pool in two registers, class in one) at 16, a chosen
-//! backend at 10 with its pool before it at 8. Register use is local to a rule, which is why a picker looks the
-//! frontend up again.
+//! Registers. A frontend's key starts at [`KEY`]; what it is found to lead to is kept from [`FOUND`] on: the pool's
+//! number in two registers, then the class. A chosen backend stands from [`CHOICE`] on: address, port. Registers keep
+//! their values within a rule only, which is why a picker looks the frontend up again.
+//!
+//! `nft` loads the rules of every table before many of its commands, and versions of it die of a failed assertion
+//! where the result of one look-up is part of the key of the next. It notices that by the register a look-up writes
+//! to, so results that become keys begin with a word of padding, and the registers behind are loaded with the packet
+//! mark before: `nft` then shows `meta mark` where a pool's number stands.
 
 use std::net::IpAddr;
 
@@ -31,10 +36,12 @@ const VERDICT_TYPE: u32 = 0xffff_ff00;
 const AFFINITY_SIZE: u32 = 1 << 20;
 
 const KEY: u32 = 8;
-const CHOICE: u32 = 8;
-const FOUND: u32 = 16;
+const CHOICE: u32 = 9;
+const FOUND: u32 = 17;
 /// Registers of four bytes that a pool's number takes.
 const POOL: u32 = 2;
+/// What follows the pool's number: the class, the drawn index, or the client's address.
+const NEXT: u32 = FOUND + POOL;
 
 /// nftables' own names of data types, which `nft list` prints elements by.
 #[derive(Clone, Copy)]
@@ -122,20 +129,24 @@ impl Writer {
 
     fn data_set(&mut self, set: Set, id: u32) {
         let ip = address(self.family);
-        let target = (type_of(&[MARK, MARK, MARK]), 12);
+        let target = (type_of(&[MARK, MARK, MARK, MARK]), 16);
         let front: &[Field] = &[ip, PROTO, PORT];
         let (flags, key, data): (u32, Vec<Field>, Option<(u32, u32)>) = match set {
             Set::ClusterIps => (0, vec![ip], None),
             Set::ServiceCidrs => (SET_INTERVAL, vec![ip], None),
             Set::Services | Set::LocalServices => (SET_MAP, front.to_vec(), Some(target)),
             Set::Masquerade | Set::LocalPolicy | Set::Reject | Set::Drop => (0, front.to_vec(), None),
-            Set::Firewall => (SET_MAP, front.to_vec(), Some((type_of(&[MARK, MARK]), 8))),
+            Set::Firewall => (SET_MAP, front.to_vec(), Some((type_of(&[MARK, MARK, MARK]), 12))),
             Set::Sources => (SET_INTERVAL | SET_CONCAT, vec![MARK, MARK, ip], None),
             Set::Endpoints => {
                 let data = [ip, PORT];
                 (SET_MAP, vec![MARK, MARK, MARK], Some((type_of(&data), padded(&data) as u32)))
             }
-            Set::Members => (0, vec![MARK, MARK, ip, PORT], None),
+            Set::StickyEndpoints => {
+                let data = [MARK, ip, PORT];
+                (SET_MAP, vec![MARK, MARK, MARK], Some((type_of(&data), padded(&data) as u32)))
+            }
+            Set::Members => (0, vec![ip, PORT, MARK, MARK], None),
             Set::Hairpin => (0, vec![ip, ip], None),
         };
         self.set(set.name(), flags, id, &key, data, None);
@@ -143,13 +154,21 @@ impl Writer {
 
     fn affinity_map(&mut self) {
         let ip = address(self.family);
-        let data = [MARK, MARK, ip, PORT];
+        let data = [MARK, ip, PORT];
         let data = (type_of(&data), padded(&data) as u32);
         let flags = SET_MAP | SET_TIMEOUT | SET_EVAL;
         self.set(AFFINITY, flags, 100, &[MARK, MARK, ip], Some(data), Some(AFFINITY_SIZE));
     }
 
-    fn set(&mut self, name: &str, flags: u32, id: u32, key: &[Field], data: Option<(u32, u32)>, size: Option<u32>) {
+    fn set(
+        &mut self,
+        name: &str,
+        flags: u32,
+        id: u32,
+        key: &[Field],
+        data: Option<(u32, u32)>,
+        size: Option<u32>,
+    ) {
         let concat = flags & SET_INTERVAL != 0 && key.len() > 1;
         self.message(NEW_SET, flag::CREATE, |b| {
             b.text(1, TABLE);
@@ -232,12 +251,11 @@ impl Writer {
     /// Writes as many elements of one set as fit into a message; gives back the others.
     fn some_elements<'a>(&mut self, kind: u16, flags: u16, list: &'a [Element]) -> &'a [Element] {
         let mut done = 0;
-        let family = self.family;
         let name = list.first().map_or("", |e| e.set.name());
         self.list(kind, flags, name, |b| {
             let start = b.since(0);
             for e in list {
-                element(b, family, e);
+                element(b, e);
                 done += 1;
                 if b.since(start) > LIST_LIMIT {
                     break;
@@ -294,7 +312,7 @@ fn describe(b: &mut Buffer, size: Option<u32>, key: &[Field], concat: bool) {
     }
 }
 
-fn element(b: &mut Buffer, family: Family, e: &Element) {
+fn element(b: &mut Buffer, e: &Element) {
     match e.key {
         Key::Span(low, high) => {
             // An interval is its start and an end mark after its last address
@@ -312,7 +330,7 @@ fn element(b: &mut Buffer, family: Family, e: &Element) {
         }),
         key => b.nest(1, |b| {
             b.nest(1, |b| b.attr(1, &key_bytes(key)));
-            if let Some(data) = value_bytes(family, e.value) {
+            if let Some(data) = value_bytes(e) {
                 b.nest(2, |b| b.attr(1, &data));
             }
         }),
@@ -357,17 +375,24 @@ fn key_bytes(key: Key) -> Vec<u8> {
         Key::Pair(ip) => [octets(ip), octets(ip)].concat(),
         Key::Front(f) => front_bytes(f),
         Key::Slot(pool, n) => [&pool.to_ne_bytes()[..], &n.to_ne_bytes()].concat(),
-        Key::Member(pool, b) => [&pool.to_ne_bytes()[..], &backend_bytes(b)].concat(),
+        Key::Member(pool, b) => [&backend_bytes(b)[..], &pool.to_ne_bytes()].concat(),
         Key::Range(list, ip, _) => ranged(list, ip),
     }
 }
 
-fn value_bytes(_: Family, value: Value) -> Option<Vec<u8>> {
-    match value {
+const PADDING: [u8; 4] = [0; 4];
+
+fn value_bytes(e: &Element) -> Option<Vec<u8>> {
+    match e.value {
         Value::None => None,
-        Value::Target(t) => Some([&t.pool.to_ne_bytes()[..], &t.class.word().to_ne_bytes()].concat()),
+        Value::Target(t) => {
+            Some([&PADDING[..], &t.pool.to_ne_bytes(), &t.class.word().to_ne_bytes()].concat())
+        }
+        Value::Backend(b) if e.set == Set::StickyEndpoints => {
+            Some([&PADDING[..], &backend_bytes(b)].concat())
+        }
         Value::Backend(b) => Some(backend_bytes(b)),
-        Value::List(n) => Some(n.to_ne_bytes().to_vec()),
+        Value::List(n) => Some([&PADDING[..], &n.to_ne_bytes()].concat()),
     }
 }
 
@@ -455,13 +480,6 @@ impl Rule<'_> {
         });
     }
 
-    fn immediate(&mut self, register: u32, data: &[u8]) {
-        self.expr("immediate", |b| {
-            b.number(1, register);
-            b.nest(2, |b| b.attr(1, data));
-        });
-    }
-
     fn verdict(&mut self, code: i32, chain: Option<&str>) {
         self.expr("immediate", |b| {
             b.number(1, 0);
@@ -526,7 +544,9 @@ impl Rule<'_> {
     fn front(&mut self, kind: Kind) {
         let words = self.words();
         if kind.node_port() {
-            self.immediate(KEY, &vec![0; words as usize * 4]);
+            let none = vec![0; words as usize * 4];
+            self.daddr(KEY);
+            self.bitwise(KEY, &none, &none);
         } else {
             self.daddr(KEY);
         }
@@ -534,34 +554,55 @@ impl Rule<'_> {
         self.payload(Header::Transport, 2, 2, KEY + words + 1);
     }
 
+    /// Loads registers with the packet mark, for what `nft` makes of them; see the head of this file.
+    fn pretend(&mut self, registers: std::ops::Range<u32>) {
+        registers.for_each(|r| self.meta(3, r));
+    }
+
     /// Finds pool and class of the frontend, at [`FOUND`].
     fn find(&mut self, kind: Kind) {
         self.front(kind);
-        self.lookup(kind.map().name(), KEY, Some(FOUND), false);
+        self.pretend(FOUND..NEXT + 1);
+        self.lookup(kind.map().name(), KEY, Some(FOUND - 1), false);
     }
 
     fn random(&mut self, size: u32) {
         self.expr("numgen", |b| {
-            b.number(1, FOUND + POOL);
+            b.number(1, NEXT);
             b.number(2, size);
             b.number(3, 1);
             b.number(4, 0);
         });
     }
 
-    /// Draws a backend of the pool, into the registers after the pool's at [`CHOICE`].
+    /// Register of the chosen backend's port.
+    fn port(&self) -> u32 {
+        CHOICE + self.words()
+    }
+
+    /// Draws a backend of the pool, at [`CHOICE`].
     fn draw(&mut self, class: Class) {
         self.random(class.size);
-        self.lookup(Set::Endpoints.name(), FOUND, Some(CHOICE + POOL), false);
+        if class.sticky == 0 {
+            return self.lookup(Set::Endpoints.name(), FOUND, Some(CHOICE), false);
+        }
+        self.choose(Set::StickyEndpoints.name());
+    }
+
+    /// Looks a padded backend up by the key at [`FOUND`].
+    fn choose(&mut self, map: &str) {
+        self.pretend(CHOICE..self.port() + 1);
+        self.lookup(map, FOUND, Some(CHOICE - 1), false);
+        self.pretend(CHOICE - 1..CHOICE);
     }
 
     fn translate(&mut self) {
-        let (family, words) = (family_number(self.family), self.words());
+        let (family, port) = (family_number(self.family), self.port());
         self.expr("nat", |b| {
             b.number(1, 1);
             b.number(2, family.into());
-            b.number(3, CHOICE + POOL);
-            b.number(5, CHOICE + POOL + words);
+            b.number(3, CHOICE);
+            b.number(5, port);
         });
     }
 
@@ -571,38 +612,38 @@ impl Rule<'_> {
             b.text(1, AFFINITY);
             b.number(3, operation);
             b.number(4, FOUND);
-            b.number(5, CHOICE);
+            b.number(5, CHOICE - 1);
             if seconds > 0 {
                 b.attr(6, &(u64::from(seconds) * 1000).to_be_bytes());
             }
         });
     }
 
+    /// The members' key is backend and pool, so the pool is looked up once more, behind the backend.
     fn stick(&mut self, kind: Kind, class: Class) {
+        let port = self.port();
         self.find(kind);
-        self.saddr(FOUND + POOL);
-        self.lookup(AFFINITY, FOUND, Some(CHOICE), false);
+        self.pretend(port + 1..port + 1 + POOL);
+        self.lookup(kind.map().name(), KEY, Some(port), false);
+        self.saddr(NEXT);
+        self.choose(AFFINITY);
         self.lookup(Set::Members.name(), CHOICE, None, false);
         self.affinity(1, class.sticky);
         self.translate();
     }
 
-    /// The kernel wants initialised registers for the data even to delete: zeros.
+    /// The kernel wants registers with data even to delete.
     fn forget(&mut self, kind: Kind) {
         self.find(kind);
-        self.saddr(FOUND + POOL);
-        let length = (POOL + self.words() + 1) as usize * 4;
-        for n in (0..length).step_by(16) {
-            self.immediate(CHOICE + n as u32 / 4, &vec![0; (length - n).min(16)]);
-        }
+        self.saddr(NEXT);
+        self.pretend(CHOICE - 1..self.port() + 1);
         self.affinity(2, 0);
     }
 
     fn remember(&mut self, kind: Kind, class: Class) {
         self.find(kind);
-        self.lookup(kind.map().name(), KEY, Some(CHOICE), false);
         self.draw(class);
-        self.saddr(FOUND + POOL);
+        self.saddr(NEXT);
         self.affinity(0, class.sticky);
         self.translate();
     }
@@ -628,8 +669,9 @@ impl Rule<'_> {
 
     fn unlisted(&mut self) {
         self.front(Kind::Address);
-        self.lookup(Set::Firewall.name(), KEY, Some(FOUND), false);
-        self.saddr(FOUND + POOL);
+        self.pretend(FOUND..NEXT);
+        self.lookup(Set::Firewall.name(), KEY, Some(FOUND - 1), false);
+        self.saddr(NEXT);
         self.lookup(Set::Sources.name(), FOUND, None, true);
     }
 
@@ -686,7 +728,7 @@ impl Rule<'_> {
             Stmt::Goto(chain) => self.verdict(GOTO, Some(chain)),
             Stmt::Dispatch(kind) => {
                 self.find(*kind);
-                self.lookup(kind.dispatch(), FOUND + POOL, Some(0), false);
+                self.lookup(kind.dispatch(), NEXT, Some(0), false);
             }
             Stmt::Random(kind, class) => {
                 self.find(*kind);

@@ -1,0 +1,427 @@
+//! The daemon: watches feed the proxies, and whatever came in together becomes one transaction.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::HashSet;
+use anyhow::{Context, Result};
+use futures::stream::{BoxStream, StreamExt};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::chains::{LocalTraffic, Settings};
+use crate::config::{Config, DetectLocal};
+use crate::health::{Condition, NodePorts};
+use crate::kernel::Kernel;
+use crate::metrics::Metrics;
+use crate::model::{Family, ServiceName};
+use crate::parse::{HEADLESS_LABEL, PROXY_NAME_LABEL, Place, name_of};
+use crate::proxier::Proxier;
+
+const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+const SCALE_DOWN_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// How long to wait for the Node's addresses, and, for NodeCIDR, for its networks.
+const NODE_PATIENCE: Duration = Duration::from_secs(30);
+const CIDR_PATIENCE: Duration = Duration::from_secs(300);
+/// Events taken together at most before the rules are brought up to date.
+const TOGETHER: usize = 2000;
+/// First and longest pause after a failed transaction.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+type Watch<K> = BoxStream<'static, Result<Event<K>, watcher::Error>>;
+
+fn watch<K>(api: Api<K>, config: watcher::Config) -> Watch<K>
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    K::DynamicType: Clone,
+{
+    watcher(api, config.any_semantic()).default_backoff().boxed()
+}
+
+/// What the Node tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct NodeFacts {
+    ips: Vec<IpAddr>,
+    zone: String,
+    pod_cidrs: Vec<IpNet>,
+    eligible: bool,
+}
+
+fn node_facts(node: &Node) -> NodeFacts {
+    let addresses = node.status.as_ref().and_then(|s| s.addresses.as_ref()).into_iter().flatten();
+    let of = |kind: &'static str| addresses.clone().filter(move |a| a.type_ == kind);
+    let parsed = of("InternalIP").chain(of("ExternalIP")).filter_map(|a| a.address.parse().ok());
+    let spec = node.spec.as_ref();
+    let cidrs = spec.and_then(|s| s.pod_cidrs.as_ref()).into_iter().flatten().filter_map(|c| c.parse().ok());
+    let tainted =
+        spec.and_then(|s| s.taints.as_ref()).into_iter().flatten().any(|t| t.key == SCALE_DOWN_TAINT);
+    let zone = node.metadata.labels.as_ref().and_then(|l| l.get(ZONE_LABEL));
+    NodeFacts {
+        ips: parsed.collect(),
+        zone: zone.cloned().unwrap_or_default(),
+        pod_cidrs: cidrs.collect(),
+        eligible: node.metadata.deletion_timestamp.is_none() && !tainted,
+    }
+}
+
+/// The node's first address of each family: those that serve node ports by default.
+fn primary(facts: &NodeFacts, config: &Config) -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = config.bind_address.into_iter().chain(facts.ips.iter().copied()).collect();
+    let first = |family| all.iter().copied().find(|ip| Family::of(*ip) == family);
+    let found: Vec<IpAddr> = [first(Family::V4), first(Family::V6)].into_iter().flatten().collect();
+    if found.is_empty() { vec![IpAddr::from([127, 0, 0, 1])] } else { found }
+}
+
+fn settings(family: Family, config: &Config, facts: &NodeFacts) -> Settings {
+    let of_family = |nets: &[IpNet]| nets.iter().find(|n| Family::of(n.addr()) == family).copied();
+    let local = match &config.detect_local {
+        DetectLocal::ClusterCidr => of_family(&config.cluster_cidrs).map(LocalTraffic::Network),
+        DetectLocal::NodeCidr => of_family(&facts.pod_cidrs).map(LocalTraffic::Network),
+        DetectLocal::BridgeInterface(name) => Some(LocalTraffic::Bridge(name.clone())),
+        DetectLocal::InterfaceNamePrefix(name) => Some(LocalTraffic::Prefix(name.clone())),
+    };
+    Settings {
+        family,
+        node_ips: primary(facts, config).into_iter().filter(|ip| Family::of(*ip) == family).collect(),
+        node_port_nets: config.node_port_nets.clone(),
+        local: local.unwrap_or_default(),
+        masquerade_bit: config.masquerade_bit,
+        masquerade_all: config.masquerade_all,
+    }
+}
+
+/// Removes the tables of both families.
+pub fn cleanup(config: &Config) -> Result<()> {
+    let kernel = Kernel::open().context("open a netlink socket")?;
+    for family in [Family::V4, Family::V6] {
+        let removed = kernel.remove(&settings(family, config, &NodeFacts::default()));
+        if let Err(error) = removed {
+            tracing::warn!(family = family.label(), %error, "cannot remove the table");
+        }
+    }
+    Ok(())
+}
+
+/// Runs until cancelled.
+pub async fn run(config: Config, client: Client, metrics: Metrics, token: CancellationToken) -> Result<()> {
+    let mut nodes = watch(Api::<Node>::all(client.clone()), own_node(&config));
+    let Some(facts) = token.run_until_cancelled(first_facts(&mut nodes, &config)).await else {
+        return Ok(());
+    };
+    let families = families(&facts, &config);
+    let condition = Condition::new(&families);
+    condition.set_eligible(facts.eligible);
+    serve(&config, &condition, &metrics, &token);
+    let mut proxiers = Vec::new();
+    for family in families {
+        let kernel = Kernel::open().context("open a netlink socket")?;
+        let place = Place { node: config.node_name.clone(), zone: facts.zone.clone() };
+        proxiers.push(Proxier::new(
+            settings(family, &config, &facts),
+            place,
+            Box::new(kernel),
+            metrics.clone(),
+        ));
+    }
+    let ports = NodePorts::new(condition.clone(), Vec::new(), token.clone());
+    let daemon = Daemon {
+        config,
+        facts,
+        proxiers,
+        condition,
+        ports,
+        services: Listing::default(),
+        slices: Listing::default(),
+        cidrs: std::collections::BTreeMap::new(),
+        client,
+    };
+    token.run_until_cancelled(daemon.work(nodes)).await.unwrap_or(Ok(()))
+}
+
+fn own_node(config: &Config) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={}", config.node_name))
+}
+
+fn families(facts: &NodeFacts, config: &Config) -> Vec<Family> {
+    let mut list: Vec<Family> = primary(facts, config).into_iter().map(Family::of).collect();
+    list.dedup();
+    list
+}
+
+fn serve(config: &Config, condition: &Arc<Condition>, metrics: &Metrics, token: &CancellationToken) {
+    if let Some(addr) = config.healthz {
+        tokio::spawn(crate::health::serve(addr, condition.clone(), metrics.clone(), token.clone()));
+    }
+    if let Some(addr) = config.metrics {
+        let shown = serde_json::json!({"mode": "nftables", "hostnameOverride": config.node_name});
+        tokio::spawn(crate::health::serve_metrics(addr, metrics.clone(), shown, token.clone()));
+    }
+}
+
+/// Waits for the Node to have what is needed; without it goes on with what is there, as upstream does.
+async fn first_facts(nodes: &mut Watch<Node>, config: &Config) -> NodeFacts {
+    let by_node = config.detect_local == DetectLocal::NodeCidr;
+    let patience = if by_node { CIDR_PATIENCE } else { NODE_PATIENCE };
+    let mut facts = NodeFacts::default();
+    let enough = async {
+        while let Some(event) = nodes.next().await {
+            match event {
+                Ok(Event::Apply(node) | Event::InitApply(node)) => facts = node_facts(&node),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "cannot watch the node"),
+            }
+            if !facts.ips.is_empty() && !(by_node && facts.pod_cidrs.is_empty()) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(patience, enough).await.is_err() {
+        tracing::warn!(node = config.node_name, "the node has no addresses yet, going on without");
+    }
+    facts
+}
+
+/// A watch's listing under way: what has been seen since it began, so that the rest can be taken out at its end.
+#[derive(Default)]
+struct Listing {
+    seen: HashSet<Arc<str>>,
+    complete: bool,
+}
+
+struct Daemon {
+    config: Config,
+    facts: NodeFacts,
+    proxiers: Vec<Proxier>,
+    condition: Arc<Condition>,
+    ports: NodePorts,
+    services: Listing,
+    slices: Listing,
+    cidrs: std::collections::BTreeMap<String, Vec<IpNet>>,
+    client: Client,
+}
+
+enum Input {
+    Services(Vec<Result<Event<Service>, watcher::Error>>),
+    Slices(Vec<Result<Event<EndpointSlice>, watcher::Error>>),
+    Node(Result<Event<Node>, watcher::Error>),
+    Cidr(Result<Event<ServiceCIDR>, watcher::Error>),
+    Retry,
+    End,
+}
+
+/// Waits for one event and takes with it all that are there already.
+async fn some<K>(
+    stream: &mut Pin<Box<futures::stream::ReadyChunks<Watch<K>>>>,
+) -> Option<Vec<Result<Event<K>, watcher::Error>>>
+where
+    K: Send + 'static,
+{
+    stream.next().await
+}
+
+impl Daemon {
+    async fn work(mut self, mut nodes: Watch<Node>) -> Result<()> {
+        let config = |label: &str| watcher::Config::default().labels(&format!("!{label}"));
+        let services = watch(Api::<Service>::all(self.client.clone()), config(PROXY_NAME_LABEL));
+        let mut services = Box::pin(services.ready_chunks(TOGETHER));
+        let slices = |client: &Client| {
+            Box::pin(
+                watch(Api::<EndpointSlice>::all(client.clone()), config(HEADLESS_LABEL))
+                    .ready_chunks(TOGETHER),
+            )
+        };
+        let mut slice_watch = slices(&self.client);
+        let mut cidrs = watch(Api::<ServiceCIDR>::all(self.client.clone()), watcher::Config::default());
+        let mut file = FileWatch::new(self.config.file.clone());
+        let mut pause: Option<Duration> = None;
+        loop {
+            let input = tokio::select! {
+                x = some(&mut services) => x.map_or(Input::End, Input::Services),
+                x = some(&mut slice_watch) => x.map_or(Input::End, Input::Slices),
+                x = nodes.next() => x.map_or(Input::End, Input::Node),
+                x = cidrs.next() => x.map_or(Input::End, Input::Cidr),
+                () = rest(pause) => Input::Retry,
+                () = file.changed() => anyhow::bail!("the configuration file changed, starting anew"),
+            };
+            match input {
+                Input::Services(list) => list.into_iter().for_each(|e| self.on_service(e)),
+                Input::Slices(list) => list.into_iter().for_each(|e| self.on_slice(e)),
+                Input::Node(e) => {
+                    if self.on_node(e)? {
+                        self.slices = Listing::default();
+                        slice_watch = slices(&self.client);
+                    }
+                }
+                Input::Cidr(e) => self.on_cidr(e),
+                Input::Retry => {}
+                Input::End => anyhow::bail!("a watch ended"),
+            }
+            pause = self.sync(pause);
+        }
+    }
+
+    fn on_service(&mut self, event: Result<Event<Service>, watcher::Error>) {
+        let key = |s: &Service| name_of(s.metadata.namespace.as_deref(), s.metadata.name.as_deref());
+        match event {
+            Ok(Event::Init) => {
+                self.services = Listing { complete: self.services.complete, ..Listing::default() }
+            }
+            Ok(Event::Apply(s)) => self.put_service(&key(&s), Some(&s)),
+            Ok(Event::InitApply(s)) => {
+                let name = key(&s);
+                self.put_service(&name, Some(&s));
+                self.services.seen.insert(name);
+            }
+            Ok(Event::Delete(s)) => self.put_service(&key(&s), None),
+            Ok(Event::InitDone) => {
+                let seen = std::mem::take(&mut self.services.seen);
+                let known = self.proxiers.iter().flat_map(Proxier::service_names).collect::<HashSet<_>>();
+                known.difference(&seen).for_each(|name| self.put_service(name, None));
+                self.services.complete = true;
+            }
+            Err(error) => tracing::warn!(%error, "watching services"),
+        }
+    }
+
+    fn put_service(&mut self, name: &ServiceName, service: Option<&Service>) {
+        self.proxiers.iter_mut().for_each(|p| p.service(name, service));
+    }
+
+    fn on_slice(&mut self, event: Result<Event<EndpointSlice>, watcher::Error>) {
+        let key = |s: &EndpointSlice| name_of(s.metadata.namespace.as_deref(), s.metadata.name.as_deref());
+        match event {
+            Ok(Event::Init) => self.slices = Listing { complete: self.slices.complete, ..Listing::default() },
+            Ok(Event::Apply(s)) => self.put_slice(&key(&s), Some(&s)),
+            Ok(Event::InitApply(s)) => {
+                let name = key(&s);
+                self.put_slice(&name, Some(&s));
+                self.slices.seen.insert(name);
+            }
+            Ok(Event::Delete(s)) => self.put_slice(&key(&s), None),
+            Ok(Event::InitDone) => {
+                let seen = std::mem::take(&mut self.slices.seen);
+                let known = self.proxiers.iter().flat_map(Proxier::slice_keys).collect::<HashSet<_>>();
+                known.difference(&seen).for_each(|name| self.put_slice(name, None));
+                self.slices.complete = true;
+            }
+            Err(error) => tracing::warn!(%error, "watching endpoint slices"),
+        }
+    }
+
+    fn put_slice(&mut self, key: &Arc<str>, slice: Option<&EndpointSlice>) {
+        for p in &mut self.proxiers {
+            match slice {
+                Some(s) => p.slice(key, s),
+                None => p.slice_gone(key),
+            }
+        }
+    }
+
+    /// True when slices must be read anew because the node's place changed.
+    fn on_node(&mut self, event: Result<Event<Node>, watcher::Error>) -> Result<bool> {
+        let facts = match event {
+            Ok(Event::Apply(node) | Event::InitApply(node)) => node_facts(&node),
+            // The last copy of a deleted node stays in force, but load balancers should not count on it
+            Ok(Event::Delete(_)) => NodeFacts { eligible: false, ..self.facts.clone() },
+            Ok(_) => return Ok(false),
+            Err(error) => {
+                tracing::warn!(%error, "watching the node");
+                return Ok(false);
+            }
+        };
+        if self.config.detect_local == DetectLocal::NodeCidr && facts.pod_cidrs != self.facts.pod_cidrs {
+            anyhow::bail!("the node's podCIDRs changed, starting anew");
+        }
+        let moved = facts.zone != self.facts.zone;
+        self.condition.set_eligible(facts.eligible);
+        self.facts = NodeFacts {
+            ips: if facts.ips.is_empty() { self.facts.ips.clone() } else { facts.ips.clone() },
+            ..facts
+        };
+        for p in &mut self.proxiers {
+            p.set_settings(settings(p.family(), &self.config, &self.facts));
+            p.set_place(Place { node: self.config.node_name.clone(), zone: self.facts.zone.clone() });
+        }
+        Ok(moved)
+    }
+
+    fn on_cidr(&mut self, event: Result<Event<ServiceCIDR>, watcher::Error>) {
+        let nets = |c: &ServiceCIDR| {
+            let listed = c.spec.as_ref().and_then(|s| s.cidrs.as_ref()).into_iter().flatten();
+            listed.filter_map(|t| t.parse().ok()).collect::<Vec<IpNet>>()
+        };
+        let name = |c: &ServiceCIDR| c.metadata.name.clone().unwrap_or_default();
+        match event {
+            Ok(Event::Apply(c) | Event::InitApply(c)) => drop(self.cidrs.insert(name(&c), nets(&c))),
+            Ok(Event::Delete(c)) => drop(self.cidrs.remove(&name(&c))),
+            Ok(Event::Init) => self.cidrs.clear(),
+            Ok(Event::InitDone) => {}
+            // An older API server does not know the kind
+            Err(error) => return tracing::debug!(%error, "watching service networks"),
+        }
+        let all: Vec<IpNet> = self.cidrs.values().flatten().copied().collect();
+        self.proxiers.iter_mut().for_each(|p| p.service_networks(&all));
+    }
+
+    /// One step for each family. Nothing is loaded before both listings are complete, so that a restart never takes
+    /// services away. Gives back how long to wait before trying again.
+    fn sync(&mut self, pause: Option<Duration>) -> Option<Duration> {
+        if !self.services.complete || !self.slices.complete {
+            return None;
+        }
+        let mut failed = false;
+        for p in self.proxiers.iter_mut().filter(|p| p.pending()) {
+            self.condition.queued(p.family());
+            match tokio::task::block_in_place(|| p.sync()) {
+                Ok(()) => self.condition.synced(p.family()),
+                Err(error) => {
+                    tracing::error!(family = p.family().label(), %error, "cannot change the rules, will load all");
+                    failed = true;
+                }
+            }
+        }
+        let ports = self.proxiers.iter().flat_map(|p| p.health_ports().clone()).collect();
+        self.ports.update(&ports);
+        failed.then(|| pause.map_or(RETRY.0, |p| (p * 2).min(RETRY.1)))
+    }
+}
+
+async fn rest(pause: Option<Duration>) {
+    match pause {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Notices a changed configuration file. Files are looked at twice a minute: they change once in a year, and their
+/// directories are often mounts that give no events.
+struct FileWatch {
+    path: Option<std::path::PathBuf>,
+    content: Option<Vec<u8>>,
+}
+
+impl FileWatch {
+    fn new(path: Option<std::path::PathBuf>) -> Self {
+        let content = path.as_ref().and_then(|p| std::fs::read(p).ok());
+        Self { path, content }
+    }
+
+    async fn changed(&mut self) {
+        let Some(path) = &self.path else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let now = tokio::fs::read(path).await.ok();
+            if now.is_some() && now != self.content {
+                return;
+            }
+        }
+    }
+}
