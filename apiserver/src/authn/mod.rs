@@ -1,4 +1,16 @@
-//! Who calls.
+//! Who calls: client certificates, tokens, a front proxy's word, or nobody in particular.
+
+pub mod bearer;
+pub mod bootstrap_token;
+pub mod chain;
+pub mod impersonate;
+pub mod jwt;
+pub mod keys;
+pub mod lookup;
+pub mod request_header;
+pub mod service_account;
+pub mod static_tokens;
+pub mod x509;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,18 +46,38 @@ pub struct AuthnError(pub String);
 pub trait Authenticator: Send + Sync {
     /// The caller; None when this authenticator finds no credentials of its kind.
     async fn authenticate(&self, request: &AuthnRequest<'_>) -> Result<Option<UserInfo>, AuthnError>;
+
+    /// Checks a bearer token for one of `audiences`, as a TokenReview asks; the user and the shared audiences.
+    async fn check_token(
+        &self,
+        _token: &str,
+        _audiences: &[String],
+    ) -> Result<Option<bearer::Found>, AuthnError> {
+        Ok(None)
+    }
+
+    /// Keys and rules of service-account tokens: for issuing them, and for the discovery documents.
+    fn tokens(&self) -> Option<Arc<service_account::Tokens>> {
+        None
+    }
 }
 
 /// The chain of authenticators that the configuration asks for.
-pub fn build(_config: &Config, _reader: &Reader) -> anyhow::Result<Arc<dyn Authenticator>> {
-    Ok(Arc::new(Nobody))
-}
-
-struct Nobody;
-
-#[async_trait]
-impl Authenticator for Nobody {
-    async fn authenticate(&self, _request: &AuthnRequest<'_>) -> Result<Option<UserInfo>, AuthnError> {
-        Ok(None)
+pub fn build(config: &Config, reader: &Reader) -> anyhow::Result<Arc<dyn Authenticator>> {
+    let bearer = Arc::new(bearer::Bearer {
+        fixed: config.token_auth_file.as_deref().map(static_tokens::StaticTokens::from_file).transpose()?,
+        tokens: Arc::new(service_account::Tokens::from_config(config)?),
+        bootstrap: config.enable_bootstrap_token_auth,
+        objects: Arc::new(reader.clone()),
+        kept: bearer::Kept::default(),
+    });
+    let mut ways: Vec<Arc<dyn Authenticator>> = Vec::new();
+    if let Some(proxy) = request_header::RequestHeader::from_config(config)? {
+        ways.push(Arc::new(proxy));
     }
+    if let Some(file) = &config.client_ca_file {
+        ways.push(Arc::new(x509::ClientCertificates { verifier: x509::Verifier::from_file(file)? }));
+    }
+    ways.push(bearer.clone());
+    Ok(Arc::new(chain::Chain { ways, bearer, anonymous: config.anonymous_auth }))
 }

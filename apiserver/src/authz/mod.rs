@@ -1,8 +1,14 @@
-//! Who may do what.
+//! Who may do what: Node and RBAC, or everybody, or nobody.
+
+pub mod feed;
+pub mod modes;
+pub mod node;
+pub mod rbac;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use machinery::status::Status;
 
 use crate::config::Config;
 use crate::reader::Reader;
@@ -33,21 +39,101 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync {
     /// The verdict and its reason.
     async fn authorize(&self, attributes: &Attributes<'_>) -> (Decision, String);
+
+    /// What the user may do in a namespace, as far as it can be listed.
+    fn rules(&self, _user: &UserInfo, _namespace: &str) -> RuleSet {
+        RuleSet { incomplete: true, ..RuleSet::default() }
+    }
+
+    /// The index of roles and bindings, for guarding against escalation.
+    fn rbac(&self) -> Option<Arc<rbac::Index>> {
+        None
+    }
+}
+
+/// What somebody may do in a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RuleSet {
+    /// Rules on resources and on paths.
+    pub rules: Vec<rbac::Rule>,
+    /// There may be more that cannot be listed.
+    pub incomplete: bool,
+    /// What went wrong.
+    pub errors: Vec<String>,
+}
+
+/// The refusal of a request, worded as upstream does; `reason` is the authorizers'.
+pub fn refusal(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let info = attributes.info;
+    let mut message = denial(&attributes.user.name, info);
+    if !reason.is_empty() {
+        message = format!("{message}: {reason}");
+    }
+    Status::forbidden(&info.group, &info.resource, &info.name, message)
+}
+
+/// `User "u" cannot list resource "pods" in API group "" in the namespace "default"` and its like.
+fn denial(user: &str, info: &RequestInfo) -> String {
+    if !info.is_resource {
+        return format!("User {user:?} cannot {} path {:?}", info.verb, info.path);
+    }
+    let what = format!("{} resource {:?} in API group {:?}", info.verb, info.resource_path(), info.group);
+    match info.namespace.as_str() {
+        "" => format!("User {user:?} cannot {what} at the cluster scope"),
+        ns => format!("User {user:?} cannot {what} in the namespace {ns:?}"),
+    }
 }
 
 /// The chain of authorizers that `--authorization-mode` asks for.
-pub fn build(_config: &Config, _reader: &Reader) -> anyhow::Result<Arc<dyn Authorizer>> {
-    Ok(Arc::new(Nobody))
+pub fn build(config: &Config, reader: &Reader) -> anyhow::Result<Arc<dyn Authorizer>> {
+    let always = vec!["AlwaysAllow".to_owned()];
+    let names = if config.authorization_mode.is_empty() { &always } else { &config.authorization_mode };
+    let index = Arc::new(rbac::Index::new());
+    feed::rbac(reader, &index);
+    let mut modes: Vec<Arc<dyn Authorizer>> = Vec::new();
+    for name in names {
+        modes.push(match name.as_str() {
+            "AlwaysAllow" => Arc::new(modes::AlwaysAllow),
+            "AlwaysDeny" => Arc::new(modes::AlwaysDeny),
+            "RBAC" => Arc::new(modes::Rbac(index.clone())),
+            "Node" => {
+                let graph = Arc::new(node::Graph::new());
+                feed::graph(reader, &graph);
+                Arc::new(node::NodeAuthorizer::new(graph))
+            }
+            other => anyhow::bail!(
+                "--authorization-mode: {other} is not one of AlwaysAllow, AlwaysDeny, Node, RBAC"
+            ),
+        });
+    }
+    Ok(Arc::new(modes::Union { modes, index }))
 }
 
-struct Nobody;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[async_trait]
-impl Authorizer for Nobody {
-    async fn authorize(&self, attributes: &Attributes<'_>) -> (Decision, String) {
-        if attributes.user.in_group("system:masters") {
-            return (Decision::Allow, String::new());
-        }
-        (Decision::NoOpinion, String::new())
+    #[test]
+    fn refusals() {
+        let user = UserInfo { name: "x".into(), ..UserInfo::default() };
+        let info = |namespace: &str, subresource: &str, name: &str| RequestInfo {
+            is_resource: true,
+            verb: "list".into(),
+            resource: "pods".into(),
+            namespace: namespace.into(),
+            subresource: subresource.into(),
+            name: name.into(),
+            ..RequestInfo::default()
+        };
+        let say =
+            |info: &RequestInfo, reason: &str| refusal(&Attributes { user: &user, info }, reason).message;
+        let want = r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#;
+        assert_eq!(say(&info("default", "", ""), ""), want);
+        let want = r#"pods "p" is forbidden: User "x" cannot list resource "pods/log" in API group "" at the cluster scope: why"#;
+        assert_eq!(say(&info("", "log", "p"), "why"), want);
+        let path = RequestInfo { verb: "get".into(), path: "/metrics".into(), ..RequestInfo::default() };
+        assert_eq!(say(&path, ""), r#"forbidden: User "x" cannot get path "/metrics""#);
+        let status = refusal(&Attributes { user: &user, info: &path }, "");
+        assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"));
     }
 }

@@ -1,0 +1,67 @@
+//! Reading stored objects by those who decide by them; a seam, so that the deciding can be tested without a store.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::reader::Reader;
+
+/// A view of stored objects. Resources are named `pods` or `leases.coordination.k8s.io`.
+pub trait Lookup: Send + Sync {
+    /// One object; the namespace is empty for cluster-scoped ones.
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
+    /// All objects of a namespace, or of all when it is empty.
+    fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
+}
+
+impl Lookup for Reader {
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        Reader::get(self, resource, namespace, name).map(|e| Arc::new(e.parse()))
+    }
+
+    fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+        Reader::list(self, resource, namespace).iter().map(|e| Arc::new(e.parse())).collect()
+    }
+}
+
+/// The text at a pointer, empty when it is absent.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The members of the list at a pointer.
+pub fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+#[cfg(test)]
+pub mod fixture {
+    //! A store made of a list.
+
+    use super::*;
+
+    /// Resource and object.
+    #[derive(Default)]
+    pub struct Fixed(pub Vec<(String, Arc<Value>)>);
+
+    impl Fixed {
+        /// With one more object.
+        pub fn with(mut self, resource: &str, object: Value) -> Self {
+            self.0.push((resource.to_owned(), Arc::new(object)));
+            self
+        }
+    }
+
+    impl Lookup for Fixed {
+        fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+            let named =
+                |o: &Value| text(o, "/metadata/namespace") == namespace && text(o, "/metadata/name") == name;
+            self.0.iter().find(|(r, o)| r == resource && named(o)).map(|(_, o)| o.clone())
+        }
+
+        fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+            let inside = |o: &Value| namespace.is_empty() || text(o, "/metadata/namespace") == namespace;
+            self.0.iter().filter(|(r, o)| r == resource && inside(o)).map(|(_, o)| o.clone()).collect()
+        }
+    }
+}
