@@ -80,7 +80,7 @@ pub fn decode_any(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 /// Checks and normalises a value that was put together in memory, such as the result of a patch.
-pub fn from_value(value: Value, ty: &'static Type) -> Result<Decoded, DecodeError> {
+pub fn decode_value(value: Value, ty: &'static Type) -> Result<Decoded, DecodeError> {
     decode_from(value, Some(ty), Options::default(), |e| DecodeError::Syntax(e.to_string()))
 }
 
@@ -731,7 +731,7 @@ mod tests {
     #[test]
     fn values_take_the_same_path() {
         let value = json!({"spec": {"replicas": 0, "paused": false, "zzz": 1}});
-        let decoded = from_value(value, ty("apps.v1.Deployment")).expect("ok");
+        let decoded = decode_value(value, ty("apps.v1.Deployment")).expect("ok");
         assert_eq!(decoded.value["spec"].get("paused"), None);
         assert_eq!(decoded.value["spec"]["replicas"], 0);
         assert_eq!(decoded.strict_errors, [r#"unknown field "spec.zzz""#]);

@@ -23,9 +23,14 @@ pub fn decode_with(
     decode_from(serde_yaml::Deserializer::from_slice(bytes), ty, options, syntax_error)
 }
 
+/// Why a value could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("error encoding YAML: {0}")]
+pub struct EncodeError(String);
+
 /// Writes a value as YAML.
-pub fn encode(value: &Value) -> String {
-    serde_yaml::to_string(value).unwrap_or_default()
+pub fn encode(value: &Value) -> Result<String, EncodeError> {
+    serde_yaml::to_string(value).map_err(|e| EncodeError(e.to_string()))
 }
 
 fn syntax_error(error: serde_yaml::Error) -> DecodeError {

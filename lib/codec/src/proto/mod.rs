@@ -65,7 +65,7 @@ pub fn has_form(ty: &Type) -> bool {
 }
 
 /// Wraps a bare message.
-pub fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+pub fn envelope(raw: &[u8], api_version: &str, kind: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len() + 64);
     out.extend_from_slice(&MAGIC);
     wire::message(&mut out, 1, |out| {
@@ -110,11 +110,11 @@ fn read_type_meta(bytes: &[u8], envelope: &mut Envelope<'_>) -> Result<(), Proto
 
 /// Encodes an object with its envelope.
 pub fn encode_object(value: &Value, ty: &Type, api_version: &str, kind: &str) -> Vec<u8> {
-    envelope(api_version, kind, &encode_message(value, ty))
+    envelope(&encode_message(value, ty), api_version, kind)
 }
 
 /// Encodes any value that carries its own `apiVersion` and `kind`, `Status` included.
-pub fn encode_any(value: &Value) -> Result<Vec<u8>, ProtoError> {
+pub fn encode(value: &Value) -> Result<Vec<u8>, ProtoError> {
     let (api_version, kind) = (machinery::meta::api_version(value), machinery::meta::kind(value));
     let ty = find_type(api_version, kind)?;
     Ok(encode_object(value, ty, api_version, kind))
@@ -128,24 +128,20 @@ pub fn decode_object(bytes: &[u8]) -> Result<(String, String, Value), ProtoError
     Ok(typed(envelope, value))
 }
 
-/// Decodes an enveloped object that is expected to be of a type; an empty apiVersion or kind is filled in.
-pub fn decode_as(
-    bytes: &[u8],
-    ty: &'static Type,
-    api_version: &str,
-    kind: &str,
-) -> Result<(String, String, Value), ProtoError> {
-    let mut envelope = open(bytes)?;
-    if envelope.api_version.is_empty() {
-        envelope.api_version = api_version.to_string();
+/// Decodes an enveloped object of this type, whatever the envelope says; its apiVersion and kind are kept when set.
+pub fn decode_object_as(bytes: &[u8], ty: &'static Type) -> Result<Value, ProtoError> {
+    let envelope = open(bytes)?;
+    let mut value = decode_message(envelope.raw, ty)?;
+    if let Some(map) = value.as_object_mut() {
+        let named = [("apiVersion", envelope.api_version), ("kind", envelope.kind)];
+        map.extend(
+            named
+                .into_iter()
+                .filter(|(_, text)| !text.is_empty())
+                .map(|(k, text)| (k.to_string(), text.into())),
+        );
     }
-    if envelope.kind.is_empty() {
-        envelope.kind = kind.to_string();
-    }
-    let same = envelope.api_version == api_version && envelope.kind == kind;
-    let ty = if same { ty } else { find_type(&envelope.api_version, &envelope.kind)? };
-    let value = decode_message(envelope.raw, ty)?;
-    Ok(typed(envelope, value))
+    Ok(value)
 }
 
 fn typed(envelope: Envelope<'_>, mut value: Value) -> (String, String, Value) {
@@ -160,31 +156,29 @@ fn find_type(api_version: &str, kind: &str) -> Result<&'static Type, ProtoError>
 }
 
 /// Builds an enveloped typed list from its metadata and already encoded items (bare messages).
-pub fn encode_list<'a>(
+pub fn encode_list<B: AsRef<[u8]>>(
+    list_meta: &Value,
+    items: &[B],
     api_version: &str,
     list_kind: &str,
-    list_meta: &Value,
-    items: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<u8> {
-    let mut raw = Vec::new();
+    let size: usize = items.iter().map(|item| item.as_ref().len() + 6).sum();
+    let mut raw = Vec::with_capacity(size + 128);
     let meta_type = machinery::schema::type_named("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta");
     let meta = meta_type.map(|ty| encode_message(list_meta, ty)).unwrap_or_default();
     wire::bytes(&mut raw, 1, &meta);
     for item in items {
-        wire::bytes(&mut raw, 2, item);
+        wire::bytes(&mut raw, 2, item.as_ref());
     }
-    envelope(api_version, list_kind, &raw)
+    envelope(&raw, api_version, list_kind)
 }
 
-/// One watch frame: four bytes of length and a bare `WatchEvent` with the enveloped object inside.
-pub fn watch_frame(event_type: &str, enveloped: &[u8]) -> Vec<u8> {
+/// A bare `WatchEvent` with the enveloped object inside. On the wire four bytes of length (big endian) stand before it.
+pub fn watch_event(event_type: &str, enveloped: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(enveloped.len() + 32);
     wire::bytes(&mut body, 1, event_type.as_bytes());
     wire::message(&mut body, 2, |out| wire::bytes(out, 1, enveloped));
-    let mut out = Vec::with_capacity(body.len() + 4);
-    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
-    out.extend_from_slice(&body);
-    out
+    body
 }
 
 /// Reads the body of a watch frame (without its length): event type and enveloped object.
