@@ -11,7 +11,7 @@ say() { echo "==> $*"; }
 need_root() { [ "$(id -u)" = 0 ] || die "needs root: it installs packages and makes namespaces"; }
 
 # Debian packages: the cluster's parts, and what the build needs.
-packages="etcd-server etcd-client containerd runc containernetworking-plugins nftables conntrack iproute2 iptables
+packages="procps openssl etcd-server etcd-client containerd runc containernetworking-plugins nftables conntrack iproute2 iptables
   busybox-static protobuf-compiler libprotobuf-dev gcc libc6-dev make pkg-config util-linux ca-certificates curl"
 
 install_packages() {

@@ -1,6 +1,6 @@
 //! The objects every new cluster has: the administrators' and kubelets' rights, the bootstrap token, cluster-info and DNS.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -87,27 +87,24 @@ async fn apply_all(client: &Client, objects: Vec<Value>) -> Result<()> {
             object["kind"].as_str().unwrap_or_default(),
             object["metadata"]["name"].as_str().unwrap_or_default()
         );
-        tokio::time::timeout(LIMIT, apply_until(client, &object))
-            .await
-            .with_context(|| format!("{name}: no answer in {LIMIT:?}"))?
-            .with_context(|| name)?;
+        apply_until(client, &object).await.with_context(|| name)?;
     }
     Ok(())
 }
 
 /// Retries what a starting server may answer: connection errors, 5xx, and 403 until its rights are loaded.
 async fn apply_until(client: &Client, object: &Value) -> Result<()> {
-    let mut pause = Duration::from_millis(20);
+    let (mut pause, end) = (Duration::from_millis(20), Instant::now() + LIMIT);
     loop {
         match apply(client, object).await {
             Err(Error::Api(status)) if status.code < 500 && !matches!(status.code, 403 | 404 | 429) => {
                 return Err(Error::Api(status).into());
             }
-            Err(error) if pause > Duration::from_secs(4) => return Err(error.into()),
+            Err(error) if Instant::now() > end => return Err(error.into()),
             Err(_) => tokio::time::sleep(pause).await,
             Ok(()) => return Ok(()),
         }
-        pause = pause * 3 / 2;
+        pause = (pause * 3 / 2).min(Duration::from_millis(250));
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -40,15 +39,13 @@ pub fn start(lab: &Lab) -> Result<()> {
     let _ = fs::remove_file(ready_file(lab));
     let log_path = lab.dir.join("forward.log");
     let log = File::create(&log_path)?;
-    let mut child = Command::new("setsid")
-        .arg(std::env::current_exe()?)
+    let mut child = Command::new(std::env::current_exe()?)
         .args(["lab", "forward", "--name", &lab.name])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0)
         .spawn()
-        .context("running setsid (Debian's util-linux)")?;
+        .context("running coxctl")?;
     process::remember(&pid_file(lab), child.id() as i32);
     for _ in 0..1000 {
         if ready_file(lab).exists() {
@@ -84,6 +81,7 @@ pub fn running(lab: &Lab) -> bool {
 /// # Errors
 /// When a port is taken or the lab's network is gone.
 pub fn run(lab: &Lab) -> Result<()> {
+    nix::unistd::setsid().context("leaving the terminal")?;
     let spec = lab.require()?;
     let listeners = targets(&spec)?
         .into_iter()

@@ -27,15 +27,13 @@ pub fn start(lab: &Lab, node: &NodeSpec) -> Result<()> {
     network::node_up(lab, node)?;
     let log = File::options().create(true).append(true).open(dir.join("logs/node.log"))?;
     let me = std::env::current_exe().context("finding coxctl")?;
-    let child = Command::new("setsid")
-        .arg(me)
+    let child = Command::new(me)
         .args(["lab", "node-start", "--name", &lab.name, &node.name])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        .process_group(0)
         .spawn()
-        .context("running setsid (Debian's util-linux)")?;
+        .context("running coxctl")?;
     process::remember(&dir.join("node.pid"), child.id() as i32);
     wait_started(lab, node)
 }
