@@ -1,1 +1,186 @@
-//! kube-controller-manager
+//! kube-controller-manager: every controller of the cluster in one process, over shared watch caches.
+//!
+//! A room observes caches, plans (pure), and applies. One process leads by Lease; a standby keeps its caches warm.
+
+pub mod controllers;
+pub mod flags;
+pub mod kit;
+pub mod rooms;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use control::lease::{Config as LeaseConfig, Leadership};
+use control::{Caches, LeaderElector, Recorder};
+use daemon::delegated::Delegated;
+use daemon::health::Health;
+use daemon::metrics::Metrics;
+use daemon::serving::Serving;
+use daemon::tasks::Tasks;
+use daemon::tls::ServerTls;
+use tokio_util::sync::CancellationToken;
+
+pub use flags::Config;
+
+use kit::identity::Identities;
+use kit::{Context, Writer};
+
+const AGENT: &str = concat!("kube-controller-manager/", env!("CARGO_PKG_VERSION"));
+/// Longest wait for the caches' first listing before the controllers start anyway; a kind that cannot be listed
+/// must not keep all the others from working.
+const SYNC_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Runs until `stop` is cancelled or leadership is lost (which is an error).
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    let config = Arc::new(config);
+    let path = config.kubeconfig.clone().ok_or_else(|| anyhow!("--kubeconfig is required"))?;
+    let client = daemon::client::from_kubeconfig(&path, AGENT).await?;
+    let tasks = Tasks::new(stop.child_token());
+    let health = Health::new();
+    serve(&config, &client, &health, &tasks).await?;
+    let caches = Caches::new(client.clone(), tasks.clone());
+    warm(&caches);
+    let outcome = match config.leader_elect {
+        true => lead(&config, &path, &client, &caches, &health, &tasks).await,
+        false => {
+            start(&config, &path, &client, &caches, &tasks).await?;
+            tasks.token().cancelled().await;
+            Ok(())
+        }
+    };
+    tasks.drain(config.controller_shutdown_timeout).await;
+    if outcome.is_ok() && !stop.is_cancelled() {
+        return Err(anyhow!("a task failed"));
+    }
+    outcome
+}
+
+/// Stands for election; controllers run in a tree of their own that ends before the lease is released.
+async fn lead(
+    config: &Arc<Config>,
+    path: &Path,
+    client: &kube::Client,
+    caches: &Caches,
+    health: &Arc<Health>,
+    tasks: &Tasks,
+) -> Result<()> {
+    let elector = LeaderElector::new(client.clone(), lease(config));
+    let mut leadership = elector.leadership();
+    let release = CancellationToken::new();
+    let election = tokio::spawn(elector.run(release.clone()));
+    let mut led = None;
+    let mut outcome = Ok(());
+    loop {
+        let state = leadership.borrow_and_update().clone();
+        health.set("leaderElection", if state == Leadership::Lost { Err("lost".into()) } else { Ok(()) });
+        match state {
+            Leadership::Leading if led.is_none() => {
+                let work = tasks.child();
+                start(config, path, client, caches, &work).await?;
+                led = Some(work);
+            }
+            Leadership::Lost => {
+                outcome = Err(anyhow!("leaderelection lost"));
+                break;
+            }
+            _ => {}
+        }
+        tokio::select! {
+            changed = leadership.changed() => if changed.is_err() { break },
+            () = tasks.token().cancelled() => break,
+        }
+    }
+    if let Some(work) = led {
+        work.drain(config.controller_shutdown_timeout).await;
+    }
+    release.cancel();
+    let _ = tokio::time::timeout(config.leader_elect_renew_deadline, election).await;
+    outcome
+}
+
+fn lease(config: &Config) -> LeaseConfig {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let identity = format!("{}_{}", host.trim(), uuid::Uuid::new_v4());
+    LeaseConfig {
+        namespace: config.leader_elect_resource_namespace.clone(),
+        name: config.leader_elect_resource_name.clone(),
+        identity,
+        lease: config.leader_elect_lease_duration,
+        renew: config.leader_elect_renew_deadline,
+        retry: config.leader_elect_retry_period,
+    }
+}
+
+/// Starts every enabled controller.
+async fn start(
+    config: &Arc<Config>,
+    path: &Path,
+    client: &kube::Client,
+    caches: &Caches,
+    tasks: &Tasks,
+) -> Result<()> {
+    let target =
+        if config.use_service_account_credentials { Some(daemon::client::target(path)?) } else { None };
+    let identities = Identities::new(client.clone(), target, tasks.clone());
+    let enabled: Vec<_> =
+        controllers::all().into_iter().filter(|c| controllers::enabled(c, &config.controllers)).collect();
+    tracing::info!(controllers = ?enabled.iter().map(|c| c.name).collect::<Vec<_>>(), "starting controllers");
+    if tokio::time::timeout(SYNC_DEADLINE, caches.synced()).await.is_err() {
+        tracing::warn!("some caches are not filled yet");
+    }
+    for controller in enabled {
+        let (config, caches, tasks, identities) =
+            (config.clone(), caches.clone(), tasks.clone(), identities.clone());
+        let root = client.clone();
+        tokio::spawn(async move {
+            let name = controller.name;
+            let token = tasks.token().clone();
+            token
+                .run_until_cancelled(async move {
+                    let client = identities.client(controller.account).await;
+                    let recorder = Recorder::start(client.clone(), controller.name, None, &tasks);
+                    let writer = Writer::new(client);
+                    let context = Context { name, config, caches, root, writer, recorder, tasks };
+                    (controller.start)(context).await;
+                })
+                .await;
+        });
+    }
+    Ok(())
+}
+
+/// Opens the caches most controllers read, so that a standby is ready when its time comes.
+fn warm(caches: &Caches) {
+    use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
+    caches.with::<core::Pod>(|| control::cache::Options::default().trim(kit::pods::trim));
+    caches.of::<apps::Deployment>();
+    caches.of::<apps::ReplicaSet>();
+}
+
+/// The secure port.
+async fn serve(config: &Config, client: &kube::Client, health: &Arc<Health>, tasks: &Tasks) -> Result<()> {
+    if config.secure_port == 0 {
+        return Ok(());
+    }
+    let tls = match (&config.tls_cert_file, &config.tls_private_key_file) {
+        (Some(cert), Some(key)) => ServerTls::from_files(cert, key, config.client_ca_file.as_deref())?,
+        _ => ServerTls::self_signed_with_ca("kube-controller-manager", config.client_ca_file.as_deref())?,
+    };
+    let guard = match config.authentication_kubeconfig.as_ref().or(config.authorization_kubeconfig.as_ref()) {
+        Some(path) => daemon::client::from_kubeconfig(path, AGENT).await?,
+        None => client.clone(),
+    };
+    let addr = SocketAddr::new(config.bind_address, config.secure_port);
+    let listener = tokio::net::TcpListener::bind(addr).await.with_context(|| format!("listen on {addr}"))?;
+    let serving = Serving::new(addr, Some(tls))
+        .health(health.clone())
+        .metrics(Metrics::new())
+        .guard(Arc::new(Delegated::new(guard)));
+    tasks.spawn_result("serving", serving.run_on(listener, tasks.token().clone()));
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! What the rooms share: the context they run in, writes as data, plans, and small questions about objects.
+
+pub mod adopt;
+pub mod context;
+pub mod discovery;
+pub mod identity;
+pub mod meta;
+pub mod plan;
+pub mod pods;
+pub mod seen;
+pub mod write;
+
+pub use context::Context;
+pub use plan::{Plan, Step};
+pub use write::{Kind, Write, Writer};

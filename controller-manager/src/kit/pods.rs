@@ -1,0 +1,222 @@
+//! Small questions about pods.
+
+use std::cmp::{Ordering, Reverse};
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::Cache;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::meta::{annotation, controller, created, name, namespace, uid, until};
+
+/// Index of pods by the UID of their controller; pods without one are under `orphan:<namespace>`.
+pub const BY_CONTROLLER: &str = "controller";
+/// Index of pods by the node they are bound to.
+pub const BY_NODE: &str = "node";
+
+/// Adds the indices the rooms use.
+pub fn index(cache: &Cache<Pod>) {
+    cache.add_index(BY_CONTROLLER, |pod: &Pod| vec![owner_value(&pod.metadata)]);
+    cache.add_index(BY_NODE, |pod: &Pod| node(pod).map(str::to_string).into_iter().collect());
+}
+
+fn owner_value(meta: &ObjectMeta) -> String {
+    controller(meta).map_or_else(|| format!("orphan:{}", namespace(meta)), |c| c.uid.clone())
+}
+
+/// Pods controlled by an owner, and pods of its namespace that nobody controls.
+pub fn owned_and_orphans(cache: &Cache<Pod>, owner: &ObjectMeta) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
+    let orphans = format!("orphan:{}", namespace(owner));
+    (cache.by_index(BY_CONTROLLER, uid(owner)), cache.by_index(BY_CONTROLLER, &orphans))
+}
+
+/// Drops what no room reads.
+pub fn trim(pod: &mut Pod) {
+    let Some(spec) = pod.spec.as_mut() else { return };
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        container.env = None;
+        container.env_from = None;
+        container.command = None;
+        container.args = None;
+        container.volume_mounts = None;
+        container.liveness_probe = None;
+        container.readiness_probe = None;
+        container.startup_probe = None;
+        container.lifecycle = None;
+        container.security_context = None;
+    }
+    spec.security_context = None;
+}
+
+/// The node a pod is bound to.
+pub fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
+}
+
+/// The phase, empty if none was reported.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Succeeded or Failed.
+pub fn finished(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// Neither finished nor being deleted.
+pub fn active(pod: &Pod) -> bool {
+    !finished(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Being deleted and not finished yet.
+pub fn terminating(pod: &Pod) -> bool {
+    !finished(pod) && pod.metadata.deletion_timestamp.is_some()
+}
+
+/// A condition by type.
+pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+/// The Ready condition is True.
+pub fn ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|c| c.status == "True")
+}
+
+/// Since when the pod is ready.
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
+}
+
+/// Ready, and for at least `min_ready` seconds.
+pub fn available(pod: &Pod, min_ready: i32, now: Timestamp) -> bool {
+    ready(pod) && (min_ready == 0 || becomes_available(pod, min_ready, now) == Some(Duration::ZERO))
+}
+
+/// How long until a ready pod counts as available; `None` if it is not ready.
+pub fn becomes_available(pod: &Pod, min_ready: i32, now: Timestamp) -> Option<Duration> {
+    let at = ready_since(pod)?.checked_add(jiff::SignedDuration::from_secs(i64::from(min_ready))).ok()?;
+    Some(until(at, now))
+}
+
+/// `namespace/name`.
+pub fn key(pod: &Pod) -> String {
+    format!("{}/{}", namespace(&pod.metadata), name(&pod.metadata))
+}
+
+/// A pod of a template, for an owner. The name is generated unless set afterwards.
+pub fn from_template(template: &PodTemplateSpec, owner_name: &str, ns: &str, owner: OwnerReference) -> Pod {
+    let meta = template.metadata.clone().unwrap_or_default();
+    Pod {
+        metadata: ObjectMeta {
+            generate_name: Some(prefix(owner_name)),
+            namespace: Some(ns.into()),
+            labels: meta.labels,
+            annotations: meta.annotations,
+            finalizers: meta.finalizers,
+            owner_references: Some(vec![owner]),
+            ..Default::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    }
+}
+
+/// `<owner>-`, or the bare name where that would not do as the beginning of a name.
+fn prefix(owner: &str) -> String {
+    let dashed = format!("{owner}-");
+    let trial = format!("{owner}-a");
+    if machinery::names::is_dns1123_subdomain(&trial).is_empty() { dashed } else { owner.into() }
+}
+
+/// What the ranking for deletion knows about a pod.
+pub struct Candidate<'a> {
+    pub pod: &'a Pod,
+    /// Active pods of the same family on the same node.
+    pub neighbours: usize,
+}
+
+/// Orders pods so that those to be deleted first come first (the rules are upstream's, in its order).
+pub fn rank(a: &Candidate<'_>, b: &Candidate<'_>, now: Timestamp) -> Ordering {
+    let first = |c: &Candidate<'_>| {
+        (node(c.pod).is_some(), phase_rank(c.pod), ready(c.pod), cost(c.pod), Reverse(c.neighbours))
+    };
+    first(a)
+        .cmp(&first(b))
+        .then_with(|| ready_time(a.pod, b.pod, now))
+        .then_with(|| restarts(b.pod).cmp(&restarts(a.pod)))
+        .then_with(|| by_age(created(&a.pod.metadata), created(&b.pod.metadata), a.pod, b.pod, now))
+}
+
+fn phase_rank(pod: &Pod) -> u8 {
+    match phase(pod) {
+        "Running" => 2,
+        "Unknown" => 1,
+        _ => 0,
+    }
+}
+
+/// The annotation that says how dear a pod is.
+fn cost(pod: &Pod) -> i32 {
+    annotation(&pod.metadata, "controller.kubernetes.io/pod-deletion-cost")
+        .and_then(|c| c.parse().ok())
+        .unwrap_or(0)
+}
+
+fn ready_time(a: &Pod, b: &Pod, now: Timestamp) -> Ordering {
+    match (ready_since(a), ready_since(b)) {
+        (Some(x), Some(y)) if x != y => by_age(x, y, a, b, now),
+        _ => Ordering::Equal,
+    }
+}
+
+/// The younger first, compared by the order of magnitude of their age; within one, by UID, which is as good as chance.
+fn by_age(x: Timestamp, y: Timestamp, a: &Pod, b: &Pod, now: Timestamp) -> Ordering {
+    if x == y {
+        return Ordering::Equal;
+    }
+    let magnitude = |t: Timestamp| now.duration_since(t).as_nanos().max(1).ilog2();
+    magnitude(x).cmp(&magnitude(y)).then_with(|| uid(&a.metadata).cmp(uid(&b.metadata)))
+}
+
+/// The highest restart count of containers, then of sidecars.
+fn restarts(pod: &Pod) -> (i32, i32) {
+    let Some(status) = pod.status.as_ref() else { return (0, 0) };
+    let max = |list: &Option<Vec<k8s_openapi::api::core::v1::ContainerStatus>>| {
+        list.iter().flatten().map(|c| c.restart_count).max().unwrap_or(0)
+    };
+    (max(&status.container_statuses), max(&status.init_container_statuses))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+
+    fn order(texts: &[&str]) -> Vec<String> {
+        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
+        let pods: Vec<Pod> = texts.iter().map(|t| pod(t)).collect();
+        let mut all: Vec<_> = pods.iter().map(|pod| Candidate { pod, neighbours: 0 }).collect();
+        all.sort_by(|a, b| rank(a, b, now));
+        all.iter().map(|c| name(&c.pod.metadata).to_string()).collect()
+    }
+
+    #[test]
+    fn deletion_order() {
+        assert_eq!(order(&["a Running node=n ready", "b Pending node=n", "c Pending"]), ["c", "b", "a"]);
+        assert_eq!(order(&["a Running node=n ready cost=5", "b Running node=n ready cost=-1"]), ["b", "a"]);
+        assert_eq!(
+            order(&["a Running node=n ready restarts=1", "b Running node=n ready restarts=7"]),
+            ["b", "a"]
+        );
+        assert_eq!(
+            order(&[
+                "a Running node=n created=2026-01-01T09:59:59Z",
+                "b Running node=n created=2025-01-01T09:00:00Z"
+            ]),
+            ["a", "b"]
+        );
+    }
+}

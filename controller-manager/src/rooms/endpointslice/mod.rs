@@ -1,0 +1,9 @@
+//! EndpointSlices: the addresses behind a Service, in slices of limited size.
+
+mod observe;
+pub(crate) mod plan;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
+
+pub use observe::start;

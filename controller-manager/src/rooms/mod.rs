@@ -1,0 +1,12 @@
+//! One room per controller: what wakes it, what it observes, what it plans.
+
+pub mod deployment;
+pub mod endpoints;
+pub mod endpointslice;
+pub mod namespace;
+pub mod nodeipam;
+pub mod nodelifecycle;
+pub mod podgc;
+pub mod replicaset;
+pub mod serviceaccount;
+pub mod tainteviction;
