@@ -1,12 +1,15 @@
 //! Plugins between decoding and storing: they may change or refuse a write.
 
 pub mod certificates;
+pub mod claim_resize;
 pub mod default_class;
 pub mod default_toleration_seconds;
 pub mod escalation;
+pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
 pub mod owner_references;
+pub mod pod_security;
 pub mod pod_topology_labels;
 pub mod pods;
 pub mod priority;
@@ -113,10 +116,10 @@ enum Switch {
     Always,
 }
 
-/// All plugins, in upstream's order. Places are kept, in this order, for: LimitRanger after NamespaceLifecycle;
-/// PodSecurity before Priority; StorageObjectInUseProtection after DefaultStorageClass (once a controller takes the
-/// finalizers off again); PersistentVolumeClaimResize; and at the end MutatingAdmissionPolicy, MutatingAdmissionWebhook,
-/// ValidatingAdmissionPolicy, ValidatingAdmissionWebhook and ResourceQuota.
+/// All plugins, in upstream's order. Places are kept, in this order, for: StorageObjectInUseProtection after
+/// DefaultStorageClass (once a controller takes the finalizers off again); and at the
+/// end MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy, ValidatingAdmissionWebhook and
+/// ResourceQuota.
 fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugin>)> {
     use Switch::{Always, Off, On};
     let o = || objects.clone();
@@ -127,13 +130,16 @@ fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugi
     vec![
         (Always, Arc::new(escalation::RoleEscalation)),
         (On, Arc::new(namespace_lifecycle::NamespaceLifecycle { objects: o() })),
+        (On, Arc::new(limit_ranger::LimitRanger { objects: o() })),
         (On, Arc::new(service_account::ServiceAccount { objects: o() })),
         (Off, Arc::new(node_restriction::NodeRestriction { objects: o() })),
         (On, Arc::new(taint_nodes_by_condition::TaintNodesByCondition)),
+        (On, Arc::new(pod_security::PodSecurity { objects: o() })),
         (On, Arc::new(priority::Priority { objects: o() })),
         (On, Arc::new(tolerations)),
         (On, Arc::new(default_class::DefaultClass { objects: o(), which: &default_class::STORAGE })),
         (Off, Arc::new(owner_references::OwnerReferences)),
+        (On, Arc::new(claim_resize::ClaimResize { objects: o() })),
         (On, Arc::new(runtime_class::RuntimeClass { objects: o() })),
         (On, Arc::new(certificates::Approval)),
         (On, Arc::new(certificates::Signing)),
@@ -144,7 +150,7 @@ fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugi
 }
 
 /// Upstream's plugins that may be named by flags and do nothing here yet.
-const KNOWN: [&str; 28] = [
+const KNOWN: [&str; 24] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "AlwaysPullImages",
@@ -155,24 +161,20 @@ const KNOWN: [&str; 28] = [
     "ImagePolicyWebhook",
     "JobValidation",
     "LimitPodHardAntiAffinityTopology",
-    "LimitRanger",
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NamespaceAutoProvision",
     "NamespaceExists",
     "NodeDeclaredFeatureValidator",
-    "PersistentVolumeClaimResize",
     "PodGroupProtection",
     "PodGroupWorkloadExists",
     "PodNodeSelector",
     "PodResizeValidator",
-    "PodSecurity",
     "PodTolerationRestriction",
     "ResourceQuota",
     "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
-    "all",
 ];
 
 /// The plugins that are on, in upstream's order. Errors: a flag names a plugin that is not known.
@@ -231,13 +233,16 @@ mod tests {
             [
                 "RoleEscalation",
                 "NamespaceLifecycle",
+                "LimitRanger",
                 "ServiceAccount",
                 "NodeRestriction",
                 "TaintNodesByCondition",
+                "PodSecurity",
                 "Priority",
                 "DefaultTolerationSeconds",
                 "DefaultStorageClass",
                 "OwnerReferencesPermissionEnforcement",
+                "PersistentVolumeClaimResize",
                 "RuntimeClass",
                 "CertificateApproval",
                 "CertificateSigning",

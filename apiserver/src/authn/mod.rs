@@ -7,6 +7,7 @@ pub mod impersonate;
 pub mod jwt;
 pub mod keys;
 pub mod lookup;
+pub mod openid;
 pub mod request_header;
 pub mod service_account;
 pub mod static_tokens;

@@ -137,3 +137,134 @@ mod tests {
         assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"));
     }
 }
+
+#[cfg(test)]
+mod strangers {
+    //! A walk over every kind and verb: who has been given nothing may do nothing.
+
+    use super::*;
+    use crate::authz::rbac::{Index, Kind};
+    use crate::bootstrap::policy;
+
+    /// A new cluster's authorizers.
+    fn fresh() -> modes::Union {
+        let index = Arc::new(Index::new());
+        for object in policy::all() {
+            if let Some(kind) = Kind::of_resource(object.plural) {
+                index.put(kind, &object.object());
+            }
+        }
+        let node = node::NodeAuthorizer::new(Arc::new(node::Graph::new()));
+        modes::Union { modes: vec![Arc::new(node), Arc::new(modes::Rbac(index.clone()))], index }
+    }
+
+    fn user(name: &str, groups: &[&str]) -> UserInfo {
+        let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+        UserInfo { name: name.into(), groups, ..UserInfo::default() }
+    }
+
+    /// Every request on a resource that a server serves.
+    fn requests() -> Vec<RequestInfo> {
+        const SUB: [&str; 4] = ["get", "create", "update", "patch"];
+        let mut out = Vec::new();
+        for r in machinery::kinds::builtin() {
+            let subs = r.subresources.iter().flat_map(|s| SUB.map(|v| (v.to_owned(), s.name.clone())));
+            let own = r.verbs.iter().map(|v| (v.clone(), String::new()));
+            for (verb, subresource) in own.chain(subs) {
+                out.push(RequestInfo {
+                    is_resource: true,
+                    verb,
+                    group: r.group.clone(),
+                    version: r.version.clone(),
+                    namespace: if r.namespaced { "default".into() } else { String::new() },
+                    resource: r.plural.clone(),
+                    subresource,
+                    name: "x".into(),
+                    ..RequestInfo::default()
+                });
+            }
+        }
+        out
+    }
+
+    async fn allowed_to(user: &UserInfo) -> Vec<String> {
+        let authorizer = fresh();
+        let mut out = Vec::new();
+        for info in requests() {
+            let attributes = Attributes { user, info: &info };
+            let (decision, reason) = authorizer.authorize(&attributes).await;
+            if decision == Decision::Allow {
+                out.push(format!("{} {}", info.verb, info.resource_path()));
+            } else {
+                let status = refusal(&attributes, &reason);
+                assert_eq!(status.code, 403);
+                let want =
+                    format!("User {:?} cannot {} resource {:?}", user.name, info.verb, info.resource_path());
+                assert!(status.message.contains(&want), "{}", status.message);
+            }
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+
+    #[tokio::test]
+    async fn may_nothing() {
+        assert!(requests().len() > 500);
+        assert_eq!(allowed_to(&user("system:anonymous", &["system:unauthenticated"])).await, [""; 0]);
+        let own = [
+            "create selfsubjectaccessreviews",
+            "create selfsubjectreviews",
+            "create selfsubjectrulesreviews",
+        ];
+        assert_eq!(allowed_to(&user("stranger", &["system:authenticated"])).await, own);
+        let account = ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"];
+        assert_eq!(allowed_to(&user("system:serviceaccount:a:b", &account)).await, own);
+        let false_node = user("system:node:n", &["system:authenticated"]);
+        assert_eq!(allowed_to(&false_node).await, own, "the name alone makes no node");
+    }
+
+    #[tokio::test]
+    async fn a_node_without_pods_reads_no_secrets() {
+        let node = user("system:node:n", &["system:nodes", "system:authenticated"]);
+        let allowed = allowed_to(&node).await;
+        for forbidden in
+            ["secrets", "configmaps", "serviceaccounts", "persistentvolumes", "roles", "deployments"]
+        {
+            assert!(
+                !allowed.iter().any(|a| a.ends_with(&format!(" {forbidden}"))),
+                "{forbidden}: {allowed:?}"
+            );
+        }
+        assert!(allowed.contains(&"create events".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn masters_and_paths() {
+        let masters = user("root", &["system:masters"]);
+        assert!(allowed_to(&masters).await.len() > 300);
+        let authorizer = fresh();
+        let anonymous = user("system:anonymous", &["system:unauthenticated"]);
+        let stranger = user("stranger", &["system:authenticated"]);
+        for (user, path, good) in [
+            (&anonymous, "/healthz", true),
+            (&anonymous, "/livez", true),
+            (&anonymous, "/readyz", true),
+            (&anonymous, "/version", true),
+            (&anonymous, "/healthz/etcd", false),
+            (&anonymous, "/metrics", false),
+            (&anonymous, "/api", false),
+            (&anonymous, "/apis", false),
+            (&anonymous, "/openapi/v2", false),
+            (&stranger, "/api", true),
+            (&stranger, "/apis/apps/v1", true),
+            (&stranger, "/openapi/v3", true),
+            (&stranger, "/metrics", false),
+            (&stranger, "/logs", false),
+        ] {
+            let info = RequestInfo { verb: "get".into(), path: path.into(), ..RequestInfo::default() };
+            let (decision, _) = authorizer.authorize(&Attributes { user, info: &info }).await;
+            assert_eq!(decision == Decision::Allow, good, "{} {path}", user.name);
+        }
+    }
+}
