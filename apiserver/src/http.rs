@@ -110,10 +110,10 @@ pub fn json(code: StatusCode, value: &impl serde::Serialize) -> Response {
 
 /// A Status as JSON, with its code and, where it names one, `Retry-After`.
 pub fn status(status: &Status) -> Response {
-    let code = StatusCode::from_u16(status.code as u16).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(code, status);
-    if let Some(seconds) = status.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    if status.retry_after() > 0 {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(status.retry_after()));
     }
     response
 }

@@ -48,6 +48,10 @@ pub fn all() -> Vec<Controller> {
         "namespace-controller" "namespace" "namespace-controller" on namespace::start;
         "serviceaccount-controller" "serviceaccount" "service-account-controller" on serviceaccount::start;
         "root-ca-certificate-publisher-controller" "root-ca-cert-publisher" "root-ca-cert-publisher" on serviceaccount::start_root_ca;
+        "garbage-collector-controller" "garbagecollector" "generic-garbage-collector" on garbage::start;
+        "certificatesigningrequest-approving-controller" "csrapproving" "certificate-controller" on certificates::start_approver;
+        "certificatesigningrequest-signing-controller" "csrsigning" "certificate-controller" on certificates::start_signer;
+        "certificatesigningrequest-cleaner-controller" "csrcleaner" "certificate-controller" on certificates::start_cleaner;
         // Nodes
         "node-ipam-controller" "nodeipam" "node-controller" on nodeipam::start;
         "node-lifecycle-controller" "nodelifecycle" "node-controller" on nodelifecycle::start;

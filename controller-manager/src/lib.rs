@@ -154,12 +154,22 @@ async fn start(
     Ok(())
 }
 
-/// Opens the caches most controllers read, so that a standby is ready when its time comes.
+/// Opens the caches the controllers read, so that a standby is ready when its time comes.
 fn warm(caches: &Caches) {
+    use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
     use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
     caches.with::<core::Pod>(|| control::cache::Options::default().trim(kit::pods::trim));
+    caches.with::<core::Node>(|| control::cache::Options::default().trim(kit::context::trim_node));
+    caches.of::<core::Namespace>();
+    caches.of::<core::Service>();
+    caches.of::<core::ServiceAccount>();
+    caches.of::<core::Endpoints>();
+    caches.of::<core::ReplicationController>();
+    caches.of::<EndpointSlice>();
     caches.of::<apps::Deployment>();
     caches.of::<apps::ReplicaSet>();
+    caches.of::<CertificateSigningRequest>();
 }
 
 /// The secure port.

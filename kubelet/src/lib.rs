@@ -8,6 +8,7 @@ pub mod certs;
 pub mod cgroups;
 pub mod config;
 pub mod context;
+pub mod daemon_run;
 pub mod events;
 pub mod gc;
 pub mod images;
@@ -21,3 +22,4 @@ pub mod volumes;
 
 pub use config::Config;
 pub use context::Context;
+pub use daemon_run::run;

@@ -8,7 +8,7 @@ use ahash::AHashMap;
 use machinery::kinds::Resource;
 use machinery::status::Status;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::storage::Storage;
 
@@ -20,6 +20,7 @@ pub mod scan;
 
 pub use collection::{Change, Collection, Snapshot, Subscription};
 pub use entry::{Entry, EventType};
+pub use feed::stored_json;
 pub use filter::Filter;
 
 /// How long a read waits for the cache to reach a revision.
@@ -38,7 +39,6 @@ pub struct Cache {
     synced: watch::Sender<bool>,
     healthy: AtomicBool,
     pending: Mutex<Pending>,
-    asked: Notify,
 }
 
 #[derive(Default)]
@@ -64,7 +64,6 @@ impl Cache {
             synced: watch::Sender::new(false),
             healthy: AtomicBool::new(false),
             pending: Mutex::default(),
-            asked: Notify::new(),
         })
     }
 
@@ -87,6 +86,13 @@ impl Cache {
     /// All collections.
     pub fn collections(&self) -> Vec<Arc<Collection>> {
         self.by_prefix.read().values().cloned().collect()
+    }
+
+    /// All collections with the name of a resource each, sorted.
+    pub fn named(&self) -> Vec<(String, Arc<Collection>)> {
+        let mut all: Vec<_> = self.by_resource.read().iter().map(|(n, c)| (n.clone(), c.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     /// The collection that a full key belongs to, and the rest of the key (`namespace/name`).
@@ -176,25 +182,18 @@ impl Cache {
             if *seen.borrow() >= revision {
                 return Ok(());
             }
-            let step = tokio::time::timeout(wait, seen.wait_for(|r| *r >= revision)).await;
-            if matches!(step, Ok(Ok(_))) {
+            // Judged at once: what is waited for holds a lock, which may not live across the next await.
+            let reached = tokio::time::timeout(wait, seen.wait_for(|r| *r >= revision)).await.is_ok_and(|r| r.is_ok());
+            if reached {
                 return Ok(());
             }
             if tokio::time::Instant::now() >= deadline {
-                return Err(too_large(revision, self.revision()));
+                return Err(Status::too_large_resource_version(self.revision(), revision));
             }
             self.storage.request_progress().await;
             wait = NEXT_WAIT;
         }
     }
-}
-
-/// The answer to a resourceVersion that the server does not know yet.
-pub fn too_large(asked: u64, current: u64) -> Status {
-    let message = format!("Too large resource version: {asked}, current: {current}");
-    let mut status = Status::timeout(&message, 1);
-    status.add_cause("ResourceVersionTooLarge", "Too large resource version", "");
-    status
 }
 
 /// A resource's place below the prefix, with a slash at its end: `services/specs/`.

@@ -84,7 +84,8 @@ async fn log(ctx: &Ctx, query: &Query, request: &Request) -> Result<Response, St
     let uri = place::log_uri(&kubelet(ctx, node)?, &ctx.info, &container, query)?;
     let insecure = query.flag("insecureSkipTLSVerifyBackend");
     let trust = if insecure { Trust::KubeletUnverified } else { Trust::Kubelet };
-    relay::log(&transport::of(&ctx.app.config)?, trust, uri, &ctx.info.name).await
+    let transports = transport::of(&ctx.app.config)?;
+    relay::log(&transports, trust, uri, &ctx.info.name).await
 }
 
 /// A GET that takes over the connection does as much as a POST, so it needs as much.

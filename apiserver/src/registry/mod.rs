@@ -12,6 +12,9 @@ pub mod strategy;
 pub mod val;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use crate::strategy::Strategy;
 use kind::Kind;
 use machinery::kinds::Resource;

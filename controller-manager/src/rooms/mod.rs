@@ -1,8 +1,10 @@
 //! One room per controller: what wakes it, what it observes, what it plans.
 
+pub mod certificates;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod garbage;
 pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;

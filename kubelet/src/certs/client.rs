@@ -110,7 +110,8 @@ fn in_date(pem: &[u8], now: Timestamp) -> bool {
 /// The bootstrap kubeconfig's cluster with the new identity.
 fn write_kubeconfig(bootstrap: &Path, kubeconfig: &Path, pair: &Path) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(bootstrap).with_context(|| format!("read {}", bootstrap.display()))?;
-    let made = kubeconfig_of(&serde_yaml::from_str(&text)?, pair).context("bootstrap kubeconfig has no cluster")?;
+    let made =
+        kubeconfig_of(&serde_yaml::from_str(&text)?, pair).context("bootstrap kubeconfig has no cluster")?;
     if let Some(dir) = kubeconfig.parent() {
         std::fs::create_dir_all(dir)?;
     }

@@ -99,7 +99,9 @@ pub async fn obtain(
     };
     tracing::info!(csr = name, signer = wish.signer, "waiting for the certificate");
     let waiting = wait(api, &name);
-    tokio::time::timeout(patience, waiting).await.with_context(|| format!("certificate signing request {name}"))?
+    tokio::time::timeout(patience, waiting)
+        .await
+        .with_context(|| format!("certificate signing request {name}"))?
 }
 
 async fn wait(api: Api<CertificateSigningRequest>, name: &str) -> anyhow::Result<Vec<u8>> {
@@ -110,7 +112,8 @@ async fn wait(api: Api<CertificateSigningRequest>, name: &str) -> anyhow::Result
         match event {
             Ok(Event::Apply(csr) | Event::InitApply(csr)) => {
                 if let Some(outcome) = outcome(&csr) {
-                    return outcome.map_err(|why| anyhow::anyhow!("certificate signing request {name} {why}"));
+                    return outcome
+                        .map_err(|why| anyhow::anyhow!("certificate signing request {name} {why}"));
                 }
                 failures = 0;
             }
@@ -166,10 +169,8 @@ mod tests {
         let (subject, sans) = parsed(&Wish::client("n1"));
         assert_eq!(subject, "O=system:nodes, CN=system:node:n1");
         assert!(sans.is_empty());
-        let sans = vec![
-            SanType::DnsName("n1".try_into().unwrap()),
-            SanType::IpAddress("10.0.0.1".parse().unwrap()),
-        ];
+        let sans =
+            vec![SanType::DnsName("n1".try_into().unwrap()), SanType::IpAddress("10.0.0.1".parse().unwrap())];
         let (subject, sans) = parsed(&Wish::serving("n1", sans));
         assert_eq!(subject, "O=system:nodes, CN=system:node:n1");
         assert_eq!(sans.len(), 2);
@@ -205,6 +206,9 @@ mod tests {
         assert_eq!(with(serde_json::json!({})), None);
         assert_eq!(with(serde_json::json!({ "conditions": condition("Approved") })), None);
         assert_eq!(with(serde_json::json!({ "certificate": "YQ==" })), Some(Ok(b"a".to_vec())));
-        assert_eq!(with(serde_json::json!({ "conditions": condition("Denied") })), Some(Err("was denied: m".into())));
+        assert_eq!(
+            with(serde_json::json!({ "conditions": condition("Denied") })),
+            Some(Err("was denied: m".into()))
+        );
     }
 }

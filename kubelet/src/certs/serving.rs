@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use daemon::tls::ServerTls;
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use rcgen::{KeyUsagePurpose, string::Ia5String};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -25,7 +27,11 @@ pub fn tls(ctx: &Arc<Context>) -> anyhow::Result<ServerTls> {
     let ca = &file.authentication.x509.client_ca_file;
     let ca = (!ca.is_empty()).then(|| Path::new(ca));
     if !file.tls_cert_file.is_empty() && !file.tls_private_key_file.is_empty() {
-        return ServerTls::from_files(Path::new(&file.tls_cert_file), Path::new(&file.tls_private_key_file), ca);
+        return ServerTls::from_files(
+            Path::new(&file.tls_cert_file),
+            Path::new(&file.tls_private_key_file),
+            ca,
+        );
     }
     if file.server_tls_bootstrap && ctx.client.is_some() {
         let slot = Arc::new(Slot::default());
@@ -104,7 +110,9 @@ fn due(pem: &[u8], sans: &[SanType], slot: &Slot) -> Option<Timestamp> {
 }
 
 fn covers(pem: &[u8], sans: &[SanType]) -> bool {
-    let Some(cert) = daemon::cert::certs_from_pem(pem).ok().and_then(|c| c.into_iter().next()) else { return false };
+    let Some(cert) = daemon::cert::certs_from_pem(pem).ok().and_then(|c| c.into_iter().next()) else {
+        return false;
+    };
     let Ok((_, cert)) = x509_parser::parse_x509_certificate(&cert) else { return false };
     let Ok(Some(names)) = cert.subject_alternative_name() else { return false };
     let has = |san: &SanType| {
@@ -183,7 +191,11 @@ mod tests {
     #[test]
     fn a_self_made_pair_serves_and_names_its_host() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config { node_name: "n1".into(), node_ips: vec!["10.0.0.1".parse().unwrap()], ..Default::default() };
+        let config = Config {
+            node_name: "n1".into(),
+            node_ips: vec!["10.0.0.1".parse().unwrap()],
+            ..Default::default()
+        };
         let (cert, key) = (dir.path().join("kubelet.crt"), dir.path().join("kubelet.key"));
         self_signed(&config, &cert, &key).unwrap();
         daemon::init_crypto();

@@ -21,7 +21,8 @@ pub async fn find(config: &Config) -> Vec<IpAddr> {
 }
 
 fn pick(resolved: &[IpAddr], wants_v6: bool) -> Option<IpAddr> {
-    let good = |ip: &&IpAddr| !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified() && !link_local(ip);
+    let good =
+        |ip: &&IpAddr| !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified() && !link_local(ip);
     resolved.iter().filter(good).find(|ip| ip.is_ipv6() == wants_v6).copied()
 }
 

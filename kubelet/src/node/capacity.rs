@@ -57,9 +57,10 @@ pub fn allocatable(capacity: &Amounts, config: &KubeletConfiguration) -> anyhow:
             left = left.sub(&amount_of(threshold, &whole).with_context(|| format!("threshold of {name}"))?);
         }
         if name == "memory" {
-            left = capacity.iter().filter(|(n, _)| n.starts_with("hugepages-")).try_fold(left, |left, (_, pages)| {
-                anyhow::Ok(left.sub(&Quantity::parse(&pages.0)?))
-            })?;
+            left = capacity
+                .iter()
+                .filter(|(n, _)| n.starts_with("hugepages-"))
+                .try_fold(left, |left, (_, pages)| anyhow::Ok(left.sub(&Quantity::parse(&pages.0)?)))?;
         }
         let left = if left.sign() < 0 { Quantity::zero(whole.format()) } else { left };
         out.insert(name.clone(), Text(left.canonical()));
@@ -93,7 +94,8 @@ mod tests {
             ..Default::default()
         };
         let mut config = KubeletConfiguration::default();
-        config.kube_reserved = BTreeMap::from([("cpu".into(), "500m".into()), ("memory".into(), "1Gi".into())]);
+        config.kube_reserved =
+            BTreeMap::from([("cpu".into(), "500m".into()), ("memory".into(), "1Gi".into())]);
         config.system_reserved = BTreeMap::from([("memory".into(), "512Mi".into())]);
         let have = capacity(&facts, &config);
         let get = |a: &Amounts, n: &str| a.get(n).map(|q| q.0.clone()).unwrap_or_default();

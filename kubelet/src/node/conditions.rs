@@ -1,12 +1,17 @@
 //! The node's conditions from what is known. Pure.
 
 use crate::context::{Pressure, RuntimeHealth};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use jiff::Timestamp;
 
 /// Conditions now, in upstream's order. Transition times are kept from `old` where the status did not change.
-pub fn compute(health: &RuntimeHealth, pressure: Pressure, old: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
+pub fn compute(
+    health: &RuntimeHealth,
+    pressure: Pressure,
+    old: &[NodeCondition],
+    now: Timestamp,
+) -> Vec<NodeCondition> {
     let memory = if pressure.memory {
         ("True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available".to_owned())
     } else {

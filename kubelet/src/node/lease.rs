@@ -58,7 +58,11 @@ async fn write(ctx: &Context, api: &Api<Lease>, last: Option<Lease>) -> anyhow::
         }
         None => {
             let fresh = Lease {
-                metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(NAMESPACE.into()), ..Default::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.clone()),
+                    namespace: Some(NAMESPACE.into()),
+                    ..Default::default()
+                },
                 spec: None,
             };
             Ok(api.create(&params, &renewed(fresh, name, owner, seconds, Timestamp::now())).await?)

@@ -56,7 +56,8 @@ fn hugepages() -> BTreeMap<u64, u64> {
     let Ok(dirs) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return BTreeMap::new() };
     let one = |dir: std::fs::DirEntry| {
         let size = hugepage_size(&dir.file_name().to_string_lossy())?;
-        let count = std::fs::read_to_string(dir.path().join("nr_hugepages")).ok()?.trim().parse::<u64>().ok()?;
+        let count =
+            std::fs::read_to_string(dir.path().join("nr_hugepages")).ok()?.trim().parse::<u64>().ok()?;
         Some((size, count * size * 1024))
     };
     dirs.flatten().filter_map(one).collect()
@@ -115,7 +116,10 @@ mod tests {
         assert_eq!(kib("MemTotal:       24576 kB\nMemFree: 1 kB\n", "MemTotal:"), 24576);
         assert_eq!(hugepage_size("hugepages-2048kB"), Some(2048));
         assert_eq!(hugepage_size("hugepages-x"), None);
-        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
         assert_eq!(os_image(""), "Linux");
         assert_eq!(architecture("x86_64"), "amd64");
     }

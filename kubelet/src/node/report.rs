@@ -58,7 +58,8 @@ pub async fn run(ctx: Arc<Context>, facts: Facts) {
             view.borrow_and_update();
             reporter.turn().await
         };
-        let wait = if turn.is_ok() { every.mul_f64(rand::random_range(1.0..1.04)) } else { Duration::from_secs(1) };
+        let wait =
+            if turn.is_ok() { every.mul_f64(rand::random_range(1.0..1.04)) } else { Duration::from_secs(1) };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = health.changed() => if changed.is_err() { return },
@@ -103,7 +104,9 @@ impl Reporter {
                 Err(error) if attempt + 1 == TRIES => {
                     tracing::error!(error = format!("{error:#}"), "update node status exceeds retry count");
                 }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "error updating node status, will retry"),
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "error updating node status, will retry")
+                }
             }
         }
         Err(())

@@ -133,9 +133,9 @@ fn fields(status: &NodeStatus) -> Map<String, Value> {
 fn differ(old: &Value, new: &Value) -> bool {
     let find = |kind: &Value| old.as_array().into_iter().flatten().find(|c| c.get("type") == Some(kind));
     let same = |c: &Value| {
-        c.get("type").and_then(find).is_some_and(|o| {
-            ["status", "reason", "message"].iter().all(|f| o.get(f) == c.get(f))
-        })
+        c.get("type")
+            .and_then(find)
+            .is_some_and(|o| ["status", "reason", "message"].iter().all(|f| o.get(f) == c.get(f)))
     };
     !new.as_array().into_iter().flatten().all(same)
 }
@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn nothing_but_heartbeats_is_no_patch() {
-        let health = RuntimeHealth { seen: true, runtime_version: "containerd://1".into(), ..Default::default() };
+        let health =
+            RuntimeHealth { seen: true, runtime_version: "containerd://1".into(), ..Default::default() };
         let first = make(&view(), &health, 1);
         let known = known(&view(), first.clone());
         let second = make(&known, &health, 11);
@@ -210,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_lost_runtime_changes_ready_and_keeps_its_version() {
-        let health = RuntimeHealth { seen: true, runtime_version: "containerd://1".into(), ..Default::default() };
+        let health =
+            RuntimeHealth { seen: true, runtime_version: "containerd://1".into(), ..Default::default() };
         let first = make(&view(), &health, 1);
         let sick = RuntimeHealth { seen: true, runtime_error: Some("gone".into()), ..Default::default() };
         let second = make(&known(&view(), first.clone()), &sick, 11);

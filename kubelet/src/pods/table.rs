@@ -227,6 +227,16 @@ impl PodTable {
         self.version.send_modify(|v| *v += 1);
     }
 
+    /// Changes an entry if it is there; readers are woken only if `news`.
+    pub fn refresh(&self, uid: &str, news: bool, change: impl FnOnce(&mut PodEntry)) {
+        if let Some(e) = self.inner.write().get_mut(uid) {
+            change(e);
+        }
+        if news {
+            self.version.send_modify(|v| *v += 1);
+        }
+    }
+
     /// Drops an entry.
     pub fn remove(&self, uid: &str) -> Option<PodEntry> {
         let gone = self.inner.write().remove(uid);

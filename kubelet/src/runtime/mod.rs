@@ -4,7 +4,9 @@
 //! implementation; errors carry the gRPC code.
 
 pub mod cri_client;
+pub mod health;
 pub mod memory;
+pub mod relist;
 
 pub use k8s_cri::v1 as cri;
 

@@ -73,9 +73,8 @@ fn verb(method: &Method) -> &'static str {
 
 /// The subresources of `nodes` of which one must be granted, finest first.
 fn subresources(path: &str) -> &'static [&'static str] {
-    let under = |root: &str| {
-        path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let under =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     const RULES: &[(&str, &[&str])] = &[
         ("/stats", &["stats"]),
         ("/metrics", &["metrics"]),

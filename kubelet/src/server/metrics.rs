@@ -124,9 +124,12 @@ const CADVISOR: &[Cadvisor] = &[
     ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |c| {
         c.cpu.map(|c| c.total as f64 / 1e9)
     }),
-    ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem.", |c| {
-        Some(c.rootfs.0 as f64)
-    }),
+    (
+        "container_fs_usage_bytes",
+        "gauge",
+        "Number of bytes that are consumed by the container on this filesystem.",
+        |c| Some(c.rootfs.0 as f64),
+    ),
     ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| c.memory.map(|m| m.rss as f64)),
     ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory.", |c| {
         c.memory.map(|m| m.usage as f64)
@@ -134,9 +137,12 @@ const CADVISOR: &[Cadvisor] = &[
     ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |c| {
         c.memory.map(|m| m.working_set as f64)
     }),
-    ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", |c| {
-        Some((c.started / 1_000_000_000) as f64)
-    }),
+    (
+        "container_start_time_seconds",
+        "gauge",
+        "Start time of the container since unix epoch in seconds.",
+        |c| Some((c.started / 1_000_000_000) as f64),
+    ),
 ];
 
 fn render_cadvisor(sample: &Sample) -> String {
@@ -171,7 +177,8 @@ fn network(out: &mut Exposition, sample: &Sample) {
         out.family(name, "counter", "Cumulative count of bytes on the pod's interface.");
         for pod in &sample.pods {
             if let Some(main) = pod.network.first() {
-                let labels = [("interface", &*main.name), ("namespace", &*pod.namespace), ("pod", &*pod.name)];
+                let labels =
+                    [("interface", &*main.name), ("namespace", &*pod.namespace), ("pod", &*pod.name)];
                 out.sample(name, &labels, value(main) as f64, Some(sample.time / 1_000_000));
             }
         }
@@ -215,7 +222,8 @@ mod tests {
     fn resource_metrics_read_as_upstreams() {
         let cpu = Some(Cpu { time: 5_000_000_000, total: 1_500_000_000, rate: None });
         let memory = Some(Memory { time: 5_000_000_000, working_set: 4096, ..Default::default() });
-        let container = ContainerUse { name: "c".into(), started: 3_000_000_000, cpu, memory, ..Default::default() };
+        let container =
+            ContainerUse { name: "c".into(), started: 3_000_000_000, cpu, memory, ..Default::default() };
         let pod = PodUse {
             name: "p\"".into(),
             namespace: "ns".into(),

@@ -72,7 +72,11 @@ fn running_list(containers: &[crate::runtime::cri::Container]) -> Value {
 }
 
 /// The log of a container, to its end or followed.
-pub async fn container_logs(ctx: &Arc<Context>, target: &Target, query: &[(String, String)]) -> Response<Body> {
+pub async fn container_logs(
+    ctx: &Arc<Context>,
+    target: &Target,
+    query: &[(String, String)],
+) -> Response<Body> {
     let options = match LogOptions::from_query(query, jiff::Timestamp::now()) {
         Ok(options) => options,
         Err(why) => return text(StatusCode::UNPROCESSABLE_ENTITY, format!("{{\"message\": \"{why}\"}}")),
@@ -149,7 +153,8 @@ fn current_of<'a>(entry: &'a PodEntry, container: &str) -> Option<&'a RuntimeCon
 fn previous_of<'a>(entry: &'a PodEntry, container: &str) -> Option<&'a RuntimeContainer> {
     entry.view.previous(container).or_else(|| {
         // Waiting to be started anew: the status calls the last instance the previous one.
-        let waiting = status_of(entry, container).and_then(|s| s.state.as_ref()).is_some_and(|s| s.waiting.is_some());
+        let waiting =
+            status_of(entry, container).and_then(|s| s.state.as_ref()).is_some_and(|s| s.waiting.is_some());
         entry.view.container(container).filter(|c| waiting && c.state == ContainerState::Exited)
     })
 }
@@ -234,7 +239,9 @@ mod tests {
             { "name": "c", "ready": false, "restartCount": 0, "image": "", "imageID": "", "state": state }
         ] }))
         .unwrap();
-        let pod = serde_json::from_value(object!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" } })).unwrap();
+        let pod =
+            serde_json::from_value(object!({ "metadata": { "name": "p", "namespace": "n", "uid": "u" } }))
+                .unwrap();
         PodEntry {
             pod: Arc::new(pod),
             status: Arc::new(status),

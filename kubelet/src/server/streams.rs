@@ -31,7 +31,8 @@ impl Wanted {
     /// Upstream's parameter names between API server and kubelet; a terminal has no standard error of its own.
     fn from_query(query: &Query) -> Result<Self, &'static str> {
         let on = |name: &str| query.iter().any(|(n, v)| n == name && (v == "1" || v == "true"));
-        let mut wanted = Self { stdin: on("input"), stdout: on("output"), stderr: on("error"), tty: on("tty") };
+        let mut wanted =
+            Self { stdin: on("input"), stdout: on("output"), stderr: on("error"), tty: on("tty") };
         wanted.stderr &= !wanted.tty;
         if !(wanted.stdin || wanted.stdout || wanted.stderr) {
             return Err("you must specify at least 1 of stdin, stdout, stderr");
@@ -152,7 +153,11 @@ pub async fn run(ctx: &Arc<Context>, target: &Target, query: &Query) -> Response
             if output.exit_code == 0 {
                 return Response::new(full(all));
             }
-            let why = format!("command '{cmd}' exited with {}: {}", output.exit_code, String::from_utf8_lossy(&all));
+            let why = format!(
+                "command '{cmd}' exited with {}: {}",
+                output.exit_code,
+                String::from_utf8_lossy(&all)
+            );
             text(StatusCode::INTERNAL_SERVER_ERROR, why)
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

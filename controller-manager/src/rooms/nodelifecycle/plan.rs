@@ -215,21 +215,63 @@ mod tests {
 
     #[test]
     fn taints_follow_conditions() {
-        check("Ready=True", Permit::Granted, expect![[r#""#]]);
-        check("Ready=False", Permit::Granted, expect![[r#""#]]);
-        check("Ready=Unknown", Permit::Wait(Duration::from_secs(9)), expect![[r#""#]]);
-        check("Ready=True MemoryPressure=True cordoned own:NoExecute", Permit::Granted, expect![[r#""#]]);
+        check(
+            "Ready=True",
+            Permit::Granted,
+            expect![[r#"
+            why: Ready is True
+        "#]],
+        );
+        check(
+            "Ready=False",
+            Permit::Granted,
+            expect![[r#"
+            why: Ready is False
+            patch nodes n: node.kubernetes.io/not-ready:NoSchedule node.kubernetes.io/not-ready:NoExecute
+        "#]],
+        );
+        check(
+            "Ready=Unknown",
+            Permit::Wait(Duration::from_secs(9)),
+            expect![[r#"
+            why: Ready is Unknown
+            patch nodes n: node.kubernetes.io/unreachable:NoSchedule
+            again in 9s
+        "#]],
+        );
+        check(
+            "Ready=True MemoryPressure=True cordoned own:NoExecute",
+            Permit::Granted,
+            expect![[r#"
+            why: Ready is True
+            patch nodes n: own:NoExecute node.kubernetes.io/memory-pressure:NoSchedule node.kubernetes.io/unschedulable:NoSchedule
+        "#]],
+        );
         check(
             "Ready=True node.kubernetes.io/unreachable:NoExecute node.kubernetes.io/unreachable:NoSchedule",
             Permit::Granted,
-            expect![[r#""#]],
+            expect![[r#"
+                why: Ready is True
+                patch nodes n
+            "#]],
         );
         check(
             "Ready=Unknown node.kubernetes.io/not-ready:NoExecute",
             Permit::Wait(Duration::from_secs(9)),
-            expect![[r#""#]],
+            expect![[r#"
+                why: Ready is Unknown
+                patch nodes n: node.kubernetes.io/unreachable:NoSchedule node.kubernetes.io/unreachable:NoExecute
+                again in 9s
+            "#]],
         );
-        check("Ready=Unknown node.kubernetes.io/unreachable:NoExecute", Permit::AllDown, expect![[r#""#]]);
+        check(
+            "Ready=Unknown node.kubernetes.io/unreachable:NoExecute",
+            Permit::AllDown,
+            expect![[r#"
+            why: Ready is Unknown
+            patch nodes n: node.kubernetes.io/unreachable:NoSchedule
+        "#]],
+        );
     }
 
     #[test]

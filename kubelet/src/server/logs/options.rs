@@ -54,7 +54,8 @@ impl LogOptions {
                 self.since = now.checked_sub(Duration::from_secs(seconds)).ok().or(self.since);
             }
             "sinceTime" => {
-                let time = value.parse().map_err(|_| format!("sinceTime: {value:?} is not an RFC 3339 time"))?;
+                let time =
+                    value.parse().map_err(|_| format!("sinceTime: {value:?} is not an RFC 3339 time"))?;
                 self.since = Some(time);
             }
             // A negative number has always meant: all of it.
@@ -90,7 +91,9 @@ fn streams(value: &str) -> Result<Streams, String> {
         "" | "All" => Ok(Streams::All),
         "Stdout" => Ok(Streams::Stdout),
         "Stderr" => Ok(Streams::Stderr),
-        _ => Err(format!("stream: Unsupported value: {value:?}: supported values: \"All\", \"Stderr\", \"Stdout\"")),
+        _ => Err(format!(
+            "stream: Unsupported value: {value:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
+        )),
     }
 }
 
@@ -109,7 +112,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let all = parse("follow=true&previous=1&timestamps=true&tailLines=5&limitBytes=10&stream=Stderr").unwrap();
+        let all =
+            parse("follow=true&previous=1&timestamps=true&tailLines=5&limitBytes=10&stream=Stderr").unwrap();
         assert!(all.follow && all.previous && all.timestamps);
         assert_eq!((all.tail_lines, all.limit_bytes, all.streams), (Some(5), Some(10), Streams::Stderr));
         assert_eq!(parse("").unwrap(), LogOptions::default());

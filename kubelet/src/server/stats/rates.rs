@@ -51,7 +51,11 @@ fn next(old: Option<Seen>, cpu: &Cpu) -> Seen {
     let Some(old) = old else { return Seen { time: cpu.time, total: cpu.total, rate: None } };
     let passed = cpu.time - old.time;
     if passed < NEAR || cpu.total < old.total {
-        return if cpu.total < old.total { Seen { time: cpu.time, total: cpu.total, rate: None } } else { old };
+        return if cpu.total < old.total {
+            Seen { time: cpu.time, total: cpu.total, rate: None }
+        } else {
+            old
+        };
     }
     let rate = u128::from(cpu.total - old.total) * 1_000_000_000 / passed as u128;
     Seen { time: cpu.time, total: cpu.total, rate: u64::try_from(rate).ok() }

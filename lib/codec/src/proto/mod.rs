@@ -1,7 +1,7 @@
 //! Kubernetes protobuf over `serde_json::Value`, driven by the type table: envelope, objects, lists, watch frames.
 
 mod read;
-mod wire;
+pub mod wire;
 mod write;
 
 use machinery::kinds::{split_api_version, type_of};

@@ -1,0 +1,217 @@
+//! One stored object as the cache keeps it: bytes ready to send and the little it is found by.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::Value;
+
+use super::scan::{Wanted, scan};
+
+/// What a watch event says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// New, or new to the selector.
+    Added,
+    /// Changed.
+    Modified,
+    /// Gone, or gone from the selector.
+    Deleted,
+}
+
+impl EventType {
+    /// As on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
+    /// What a JSON watch frame of this type begins with.
+    pub fn frame_start(self) -> &'static [u8] {
+        match self {
+            Self::Added => br#"{"type":"ADDED","object":"#,
+            Self::Modified => br#"{"type":"MODIFIED","object":"#,
+            Self::Deleted => br#"{"type":"DELETED","object":"#,
+        }
+    }
+}
+
+/// What a JSON watch frame ends with.
+pub const FRAME_END: &[u8] = b"}\n";
+
+/// An object at one revision. The bytes lie inside the watch frame of the event that made it, so that sending it to
+/// a watcher or in a list copies and encodes nothing.
+pub struct Entry {
+    frame: Bytes,
+    event: EventType,
+    key: Arc<str>,
+    name_at: usize,
+    version_at: usize,
+    /// Its resourceVersion.
+    pub rv: u64,
+    /// uid, for those who compare identities.
+    pub uid: Box<str>,
+    /// Labels, in the order of the object.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// Selectable values, in the order of the collection's paths.
+    pub values: Box<[Box<str>]>,
+    /// The bare protobuf message of the object, once somebody asked for it.
+    pub proto: OnceLock<Bytes>,
+}
+
+impl Entry {
+    /// Makes an entry of a value as stored (JSON without resourceVersion; one that has it is mended). `key` is
+    /// `namespace/name` or `name`. The error says what is wrong with the value.
+    pub fn build(event: EventType, key: Arc<str>, rv: u64, value: &[u8], wanted: &Wanted) -> Result<Self, String> {
+        let value = value.trim_ascii();
+        let mended;
+        let (found, value) = match scan(value, wanted)? {
+            found if found.version.is_none() => (found, value),
+            found => {
+                let span = found.version.clone().unwrap_or_default();
+                mended = [&value[..span.start], &value[span.end..]].concat();
+                (scan(&mended, wanted)?, mended.as_slice())
+            }
+        };
+        let (frame, version_at) = splice(event, value, found.members_at, found.members_empty, rv);
+        let own = |(k, v): &(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| (Box::from(&**k), Box::from(&**v));
+        Ok(Self {
+            frame,
+            event,
+            name_at: key.find('/').map_or(0, |n| n + 1),
+            version_at,
+            key,
+            rv,
+            uid: Box::from(&*found.uid),
+            labels: found.labels.iter().map(own).collect(),
+            values: found.values.into_boxed_slice(),
+            proto: OnceLock::new(),
+        })
+    }
+
+    /// The same object as another event at another revision: how a deletion shows the last state.
+    pub fn at_revision(&self, event: EventType, rv: u64) -> Self {
+        let object = self.json();
+        let digits = object[self.version_at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut frame = BytesMut::with_capacity(object.len() + 64);
+        frame.put_slice(event.frame_start());
+        frame.put_slice(&object[..self.version_at]);
+        frame.put_slice(itoa::Buffer::new().format(rv).as_bytes());
+        frame.put_slice(&object[self.version_at + digits..]);
+        frame.put_slice(FRAME_END);
+        Self {
+            frame: frame.freeze(),
+            event,
+            key: self.key.clone(),
+            name_at: self.name_at,
+            version_at: self.version_at,
+            rv,
+            uid: self.uid.clone(),
+            labels: self.labels.clone(),
+            values: self.values.clone(),
+            proto: OnceLock::new(),
+        }
+    }
+
+    /// `namespace/name`, or `name`.
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// Namespace, empty for cluster-scoped objects.
+    pub fn namespace(&self) -> &str {
+        &self.key[..self.name_at.saturating_sub(1)]
+    }
+
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.key[self.name_at..]
+    }
+
+    /// The object's JSON, resourceVersion included.
+    pub fn json(&self) -> &[u8] {
+        &self.frame[self.event.frame_start().len()..self.frame.len() - FRAME_END.len()]
+    }
+
+    /// The same, sharing the buffer.
+    pub fn json_bytes(&self) -> Bytes {
+        self.frame.slice(self.event.frame_start().len()..self.frame.len() - FRAME_END.len())
+    }
+
+    /// The object as a JSON watch frame of this type; shared when the entry was made by such an event.
+    pub fn frame(&self, event: EventType) -> Bytes {
+        if event == self.event {
+            return self.frame.clone();
+        }
+        [event.frame_start(), self.json(), FRAME_END].concat().into()
+    }
+
+    /// A label's value.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+    }
+
+    /// The object as a value. Null if the bytes are not JSON, which the skim at the door makes rare.
+    pub fn parse(&self) -> Value {
+        serde_json::from_slice(self.json()).unwrap_or_default()
+    }
+
+    /// The object as a typed value.
+    pub fn parse_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(self.json())
+    }
+
+    /// Bytes held.
+    pub fn size(&self) -> usize {
+        self.frame.len()
+    }
+}
+
+const VERSION_KEY: &[u8] = br#""resourceVersion":""#;
+
+/// Builds the frame; also says where the version's digits begin within the object.
+fn splice(event: EventType, value: &[u8], members_at: usize, empty: bool, rv: u64) -> (Bytes, usize) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(rv).as_bytes();
+    let start = event.frame_start();
+    let mut frame = BytesMut::with_capacity(start.len() + value.len() + VERSION_KEY.len() + digits.len() + 4);
+    frame.put_slice(start);
+    frame.put_slice(&value[..members_at]);
+    frame.put_slice(VERSION_KEY);
+    frame.put_slice(digits);
+    frame.put_slice(if empty { b"\"" } else { b"\"," });
+    frame.put_slice(&value[members_at..]);
+    frame.put_slice(FRAME_END);
+    (frame.freeze(), members_at + VERSION_KEY.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(event: EventType, json: &str) -> Entry {
+        Entry::build(event, "ns/a".into(), 12, json.as_bytes(), &Wanted::default()).expect("builds")
+    }
+
+    #[test]
+    fn puts_the_version_in() {
+        let one = entry(EventType::Added, r#"{"metadata":{"name":"a","namespace":"ns"},"data":{}}"#);
+        assert_eq!(one.json(), br#"{"metadata":{"resourceVersion":"12","name":"a","namespace":"ns"},"data":{}}"#);
+        assert_eq!((one.namespace(), one.name()), ("ns", "a"));
+        let empty = entry(EventType::Added, r#"{"metadata":{}}"#);
+        assert_eq!(empty.json(), br#"{"metadata":{"resourceVersion":"12"}}"#);
+        let stale = entry(EventType::Added, "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"3\"}}\n");
+        assert_eq!(stale.json(), br#"{"metadata":{"resourceVersion":"12","name":"a"}}"#);
+    }
+
+    #[test]
+    fn frames() {
+        let one = entry(EventType::Modified, r#"{"metadata":{"name":"a"}}"#);
+        assert_eq!(&one.frame(EventType::Modified)[..], b"{\"type\":\"MODIFIED\",\"object\":{\"metadata\":{\"resourceVersion\":\"12\",\"name\":\"a\"}}}\n");
+        assert!(one.frame(EventType::Added).starts_with(br#"{"type":"ADDED","object":{"metadata""#));
+        let gone = one.at_revision(EventType::Deleted, 1300);
+        assert_eq!(&gone.frame(EventType::Deleted)[..], b"{\"type\":\"DELETED\",\"object\":{\"metadata\":{\"resourceVersion\":\"1300\",\"name\":\"a\"}}}\n");
+    }
+}

@@ -1,0 +1,121 @@
+use super::{created, strategy, update_errors, with};
+use expect_test::expect;
+use serde_json::{Value, json};
+
+fn pod(spec: &str) -> Value {
+    created(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: d, resourceVersion: '5'}}, spec: {spec}}}"))
+}
+
+#[test]
+fn what_may_change_in_a_pod() {
+    let old = pod("{containers: [{name: c, image: i}], tolerations: [{key: a, operator: Exists}], activeDeadlineSeconds: 10}");
+    let good = [
+        with(&old, "/spec/containers/0/image", json!("other")),
+        with(&old, "/spec/tolerations/-", json!({"key": "b", "operator": "Exists"})),
+        with(&old, "/spec/activeDeadlineSeconds", json!(5)),
+    ];
+    for new in good {
+        assert_eq!(update_errors(&old, &new, ""), "");
+    }
+    let bad = [
+        (with(&old, "/spec/containers/-", json!({"name": "d", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"})), expect![[r#""#]]),
+        (with(&old, "/spec/activeDeadlineSeconds", json!(11)), expect![[r#""#]]),
+        (with(&old, "/spec/tolerations", json!([])), expect![[r#""#]]),
+        (with(&old, "/spec/nodeName", json!("n")), expect![[r#""#]]),
+        (with(&old, "/spec/containers/0/image", json!("")), expect![[r#""#]]),
+    ];
+    for (new, want) in bad {
+        want.assert_eq(&update_errors(&old, &new, ""));
+    }
+}
+
+#[test]
+fn ephemeral_containers_are_only_added() {
+    let old = pod("{containers: [{name: c, image: i}]}");
+    let debug = json!({"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"});
+    let new = with(&with(&old, "/spec/ephemeralContainers", json!([debug])), "/spec/nodeName", json!("ignored"));
+    let mut carried = new.clone();
+    strategy(&old, "ephemeralcontainers").carry_over(&mut carried, &old);
+    assert_eq!((carried["spec"].get("nodeName"), &carried["metadata"]["generation"]), (None, &json!(2)));
+    assert_eq!(update_errors(&old, &new, "ephemeralcontainers"), "");
+    expect![[r#""#]].assert_eq(&update_errors(&carried, &old, "ephemeralcontainers"));
+}
+
+#[test]
+fn resizing() {
+    let old = pod("{containers: [{name: c, image: i, resources: {requests: {cpu: 1}}}]}");
+    assert_eq!(update_errors(&old, &with(&old, "/spec/containers/0/resources/requests/cpu", json!("2")), "resize"), "");
+    let less = with(&old, "/spec/containers/0/resources/requests", json!({}));
+    expect![[r#""#]].assert_eq(&update_errors(&old, &less, "resize"));
+}
+
+#[test]
+fn a_status_write_changes_nothing_else() {
+    let old = pod("{containers: [{name: c, image: i}]}");
+    let new = with(&with(&old, "/spec/nodeName", json!("n")), "/status", json!({"phase": "Running"}));
+    let mut carried = new.clone();
+    strategy(&old, "status").carry_over(&mut carried, &old);
+    assert_eq!(carried["spec"], old["spec"]);
+    assert_eq!(carried["status"], json!({"phase": "Running", "qosClass": "BestEffort"}));
+    let main = with(&old, "/status", json!({"phase": "Running"}));
+    let mut carried = main;
+    strategy(&old, "").carry_over(&mut carried, &old);
+    assert_eq!(carried["status"], old["status"]);
+}
+
+#[test]
+fn generations() {
+    let old = created("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {}}");
+    let generation = |new: Value, sub: &str| {
+        let mut new = new;
+        strategy(&old, sub).carry_over(&mut new, &old);
+        new["metadata"]["generation"].clone()
+    };
+    assert_eq!(generation(old.clone(), ""), 1);
+    assert_eq!(generation(with(&old, "/spec/replicas", json!(2)), ""), 2);
+    assert_eq!(generation(with(&old, "/metadata/annotations", json!({"a": "b"})), ""), 2);
+    assert_eq!(generation(with(&old, "/metadata/labels", json!({"a": "b"})), ""), 1);
+    assert_eq!(generation(with(&old, "/spec/replicas", json!(2)), "status"), 1);
+}
+
+#[test]
+fn fixed_fields() {
+    let labels = json!({"matchLabels": {"x": "y"}});
+    let cases = [
+        ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, x: y}}, spec: {containers: [{name: c, image: i}]}}}}", "/spec/selector", labels, expect![[r#""#]]),
+        ("{apiVersion: v1, kind: Secret, metadata: {name: s}, immutable: true, data: {a: Yg==}}", "/data", json!({}), expect![[r#""#]]),
+        ("{apiVersion: v1, kind: Secret, metadata: {name: s}}", "/type", json!("other"), expect![[r#""#]]),
+        ("{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, immutable: true, data: {a: b}}", "/immutable", json!(false), expect![[r#""#]]),
+        ("{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b, namespace: n}, roleRef: {kind: Role, name: r}}", "/roleRef/name", json!("q"), expect![[r#""#]]),
+        ("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: p}, value: 1}", "/value", json!(2), expect![[r#""#]]),
+        ("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {serviceName: a, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}", "/spec/serviceName", json!("b"), expect![[r#""#]]),
+        ("{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24]}}", "/spec/podCIDRs", json!(["10.0.1.0/24"]), expect![[r#""#]]),
+        ("{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /a}}}", "/spec/hostPath/path", json!("/b"), expect![[r#""#]]),
+        ("{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: v, namespace: n}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}", "/spec/resources/requests/storage", json!("2Gi"), expect![[r#""#]]),
+        ("{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: c}, provisioner: a/b}", "/provisioner", json!("c/d"), expect![[r#""#]]),
+    ];
+    for (manifest, pointer, value, want) in cases {
+        let old = created(manifest);
+        want.assert_eq(&update_errors(&old, &with(&old, pointer, value), ""));
+    }
+}
+
+#[test]
+fn namespaces_end_by_their_own_rules() {
+    let old = created("{apiVersion: v1, kind: Namespace, metadata: {name: n}}");
+    let mut finalized = with(&old, "/spec/finalizers", json!([]));
+    strategy(&old, "finalize").carry_over(&mut finalized, &old);
+    assert_eq!(finalized["spec"]["finalizers"], json!([]));
+    let mut main = with(&old, "/spec/finalizers", json!([]));
+    strategy(&old, "").carry_over(&mut main, &old);
+    assert_eq!(main["spec"]["finalizers"], json!(["kubernetes"]));
+}
+
+#[test]
+fn grace() {
+    use crate::registry::kinds::pod::grace;
+    let unscheduled = json!({"spec": {"terminationGracePeriodSeconds": 30}});
+    let bound = json!({"spec": {"terminationGracePeriodSeconds": 30, "nodeName": "n"}});
+    let done = json!({"spec": {"terminationGracePeriodSeconds": 30, "nodeName": "n"}, "status": {"phase": "Succeeded"}});
+    assert_eq!([grace(&unscheduled, None), grace(&bound, None), grace(&bound, Some(5)), grace(&bound, Some(-1)), grace(&done, None)], [0, 30, 5, 1, 0]);
+}

@@ -1,0 +1,109 @@
+//! Connections: accepted over TLS, with the client's certificate as its identity.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls_pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::filters;
+use crate::app::App;
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long requests being served may go on once the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+const STREAMS_MAX: u32 = 1000;
+/// A request's head must have come by then.
+const HEAD: Duration = Duration::from_secs(32);
+
+/// The other end of a connection.
+pub struct Peer {
+    /// Certificate chain as presented, leaf first; not verified.
+    pub certificates: Vec<CertificateDer<'static>>,
+    /// Address.
+    pub address: SocketAddr,
+}
+
+/// Accepts connections until cancelled, then lets those that are busy finish.
+pub async fn accept(app: Arc<App>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, cancel: CancellationToken) {
+    let acceptor = TlsAcceptor::from(tls);
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = cancel.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                tokio::spawn(connection(app.clone(), acceptor.clone(), stream, address, graceful.watcher(), cancel.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: give others time to go.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::info!("connections still open after the time to drain are cut");
+    }
+}
+
+async fn connection(app: Arc<App>, acceptor: TlsAcceptor, tcp: TcpStream, address: SocketAddr, watcher: Watcher, stop: CancellationToken) {
+    let _ = tcp.set_nodelay(true);
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, %address, "TLS handshake failed"),
+        Err(_) => return tracing::debug!(%address, "TLS handshake took too long"),
+    };
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates = certificates.iter().map(|c| c.clone().into_owned()).collect();
+    let peer = Arc::new(Peer { certificates, address });
+    if let Err(error) = serve(app, peer, stream, watcher, stop).await {
+        tracing::debug!(%error, %address, "connection ended");
+    }
+}
+
+async fn serve(app: Arc<App>, peer: Arc<Peer>, stream: TlsStream<TcpStream>, watcher: Watcher, stop: CancellationToken) -> Result<(), hyper::Error> {
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (app, peer) = (app.clone(), peer.clone());
+        async move {
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            Ok::<_, std::convert::Infallible>(filters::serve(app, peer, request).await)
+        }
+    });
+    let io = TokioIo::new(stream);
+    if http2 {
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(4 * 1024 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .serve_connection(io, service);
+        return watcher.watch(connection).await;
+    }
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(io, service)
+        .with_upgrades();
+    // An upgradable connection can't be watched; it is told to finish by hand.
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,240 @@
+//! What every request passes on its way, in this order, and why it stands there:
+//!
+//! 1. panic: whatever breaks below is one request's 500 and not the server's end
+//! 2. audit id and request info: everything below names and measures the request by them
+//! 3. authentication: who it is, before anything is spent on it
+//! 4. impersonation: from here on the caller is who they act as
+//! 5. in flight: refuse early what can't be served now; members of system:masters always get through
+//! 6. authorisation: may they
+//! 7. deadline: what runs on is exempt
+//! 8. the handler
+//! 9. headers: warnings, audit id, cache control; and the count
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use futures::FutureExt;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use machinery::status::Status;
+
+use super::connection::Peer;
+use super::{gzip, info, routes};
+use crate::app::App;
+use crate::authn::{AuthnRequest, impersonate};
+use crate::authz::{Attributes, Decision, refusal};
+use crate::http::{self as web, Request, Response};
+use crate::request::{Ctx, RequestInfo, UserInfo, Warnings};
+use crate::rest::Query;
+
+const AUDIT_ID: &str = "audit-id";
+const AUDIT_ID_MAX: usize = 64;
+/// Warnings get this much room together; beyond it each is cut.
+const WARNINGS_MAX: usize = 4096;
+const WARNING_CUT: usize = 256;
+
+/// Serves one request.
+pub async fn serve(app: Arc<App>, peer: Arc<Peer>, request: Request) -> Response {
+    let started = Instant::now();
+    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let info = Arc::new(info::parse(request.method(), request.uri().path(), &query));
+    let audit_id = audit_id(request.headers());
+    let gzip = gzip::wanted(request.headers());
+    let warnings = Warnings::default();
+    let inner = authenticated(app.clone(), peer, request, info.clone(), query, warnings.clone());
+    let mut response = match AssertUnwindSafe(inner).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!(path = info.path, verb = info.verb, "a handler panicked");
+            let text = "This request caused apiserver to panic. Look in the logs for details.\n";
+            web::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+    };
+    let long_running = info.is_long_running();
+    if gzip && !long_running {
+        response = gzip::compress(response);
+    }
+    finish(&mut response, audit_id, &warnings);
+    app.metrics.observe(&info, response.status().as_u16(), (!long_running).then(|| started.elapsed()));
+    response
+}
+
+async fn authenticated(app: Arc<App>, peer: Arc<Peer>, mut request: Request, info: Arc<RequestInfo>, query: Query, warnings: Warnings) -> Response {
+    let user = match authenticate(&app, &peer, request.headers(), &info.path).await {
+        Ok(user) => user,
+        Err(response) => return response,
+    };
+    let user = match acting_as(&app, user, request.headers_mut()).await {
+        Ok(user) => user,
+        Err(status) => return web::status(&status),
+    };
+    let Some(_seat) = Seat::take(&app, &user, &info) else {
+        let text = "Too many requests, please try again later.\n";
+        let mut response = web::text(StatusCode::TOO_MANY_REQUESTS, text);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        return response;
+    };
+    if let Err(status) = authorize(&app, &user, &info).await {
+        return web::status(&status);
+    }
+    let ctx = Ctx {
+        user: Arc::new(user),
+        dry_run: query.all("dryRun").contains(&"All"),
+        field_manager: field_manager(&query, request.headers()),
+        info: info.clone(),
+        app: app.clone(),
+        warnings,
+    };
+    if let Err(status) = check_dry_run(&query) {
+        return web::status(&status);
+    }
+    within_deadline(&app, &info, &query, routes::route(ctx, Arc::new(query.clone()), request)).await
+}
+
+async fn authenticate(app: &App, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<UserInfo, Response> {
+    let asked = AuthnRequest {
+        headers,
+        peer_certs: &peer.certificates,
+        peer_addr: peer.address,
+        path,
+    };
+    match app.authenticator.authenticate(&asked).await {
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(web::status(&Status::unauthorized())),
+        Err(error) => {
+            tracing::info!(%error, from = %peer.address, "unable to authenticate the request");
+            Err(web::status(&Status::unauthorized()))
+        }
+    }
+}
+
+async fn acting_as(app: &App, user: UserInfo, headers: &mut HeaderMap) -> Result<UserInfo, Status> {
+    let Some(wanted) = impersonate::wanted(headers)? else { return Ok(user) };
+    let other = impersonate::impersonate(&user, wanted, &*app.authorizer).await?;
+    impersonate::strip(headers);
+    Ok(other)
+}
+
+/// The outcome of authorisation; Forbidden says who may not do what.
+async fn authorize(app: &App, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    let attributes = Attributes { user, info };
+    match app.authorizer.authorize(&attributes).await {
+        (Decision::Allow, _) => Ok(()),
+        (_, reason) => Err(refusal(&attributes, &reason)),
+    }
+}
+
+struct Seat {
+    app: Arc<App>,
+    kind: usize,
+}
+
+impl Seat {
+    fn take(app: &Arc<App>, user: &UserInfo, info: &RequestInfo) -> Option<Option<Self>> {
+        if info.is_long_running() {
+            return Some(None);
+        }
+        let (kind, limit) = match info.is_read() {
+            true => (0, app.config.max_requests_inflight),
+            false => (1, app.config.max_mutating_requests_inflight),
+        };
+        let before = app.metrics.inflight[kind].fetch_add(1, Ordering::Relaxed);
+        let seat = Self { app: app.clone(), kind };
+        if limit > 0 && before >= limit as i64 && !user.in_group("system:masters") {
+            app.metrics.rejected.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Some(seat))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.app.metrics.inflight[self.kind].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn within_deadline(app: &App, info: &RequestInfo, query: &Query, handler: impl Future<Output = Response>) -> Response {
+    if info.is_long_running() {
+        return handler.await;
+    }
+    let limit = app.config.request_timeout;
+    let limit = match query.get("timeout") {
+        "" => limit,
+        text => match crate::config::duration(text) {
+            Ok(asked) if !asked.is_zero() => asked.min(limit),
+            Ok(_) => limit,
+            Err(_) => return web::status(&Status::bad_request(format!("invalid timeout specified in the request URL: {text:?}"))),
+        },
+    };
+    match tokio::time::timeout(limit, handler).await {
+        Ok(response) => response,
+        Err(_) => web::status(&Status::timeout("request did not complete within the allotted timeout", 0)),
+    }
+}
+
+fn check_dry_run(query: &Query) -> Result<(), Status> {
+    for value in query.all("dryRun") {
+        if !matches!(value, "" | "All") {
+            let at = machinery::field::Path::new("dryRun");
+            let error = machinery::field::FieldError::not_supported(&at, value, &["All"]);
+            return Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![error]));
+        }
+    }
+    Ok(())
+}
+
+fn field_manager(query: &Query, headers: &HeaderMap) -> String {
+    if !query.get("fieldManager").is_empty() {
+        return query.get("fieldManager").to_owned();
+    }
+    let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    agent.split('/').next().unwrap_or("").to_owned()
+}
+
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    match headers.get(AUDIT_ID) {
+        Some(given) if !given.is_empty() && given.len() <= AUDIT_ID_MAX => given.clone(),
+        _ => HeaderValue::from_str(&machinery::names::new_uid()).unwrap_or(HeaderValue::from_static("")),
+    }
+}
+
+fn finish(response: &mut Response, audit_id: HeaderValue, warnings: &Warnings) {
+    let headers = response.headers_mut();
+    headers.insert(AUDIT_ID, audit_id);
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    }
+    let texts = warnings.list();
+    let cut = texts.iter().map(String::len).sum::<usize>() > WARNINGS_MAX;
+    for text in texts {
+        if let Ok(value) = HeaderValue::from_str(&warning(&text, cut)) {
+            headers.append(header::WARNING, value);
+        }
+    }
+}
+
+/// `299 - "text"`, with quotes escaped and without control characters.
+fn warning(text: &str, cut: bool) -> String {
+    let limit = if cut { WARNING_CUT } else { usize::MAX };
+    let mut quoted = String::with_capacity(text.len() + 8);
+    for c in text.chars().take(limit) {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push(' '),
+            c => quoted.push(c),
+        }
+    }
+    format!("299 - \"{quoted}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings() {
+        assert_eq!(warning("a \"b\"\n", false), r#"299 - "a \"b\" ""#);
+    }
+}

@@ -1,0 +1,604 @@
+//! One worker per pod: wakes on change, takes a step, does what it says, tells the status. Everything that can be
+//! decided without I/O is in `step`, `decide` and `status::generate`.
+
+use super::backoff::Backoff;
+use super::host::{Host, now_ns};
+use super::step::{self, Action, Phase};
+use super::table::{ContainerState, PodView, Source};
+use crate::events::{self, NORMAL, WARNING};
+use crate::probes::{ProbeKind, Results, task::ProbeTask};
+use crate::status::generate::{self, Waiting};
+use crate::status::writer::StatusWriter;
+use crate::volumes::{mount::Mounted, teardown};
+use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// The kubelet's own order to end a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KillOrder {
+    /// status.reason
+    pub reason: String,
+    /// status.message
+    pub message: String,
+    /// seconds, if shorter than the pod's own
+    pub grace: Option<i64>,
+    /// DisruptionTarget
+    pub disruption: bool,
+}
+
+/// What a worker is told, latest value only.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    /// the pod
+    pub pod: Arc<Pod>,
+    /// where it comes from
+    pub source: Source,
+    /// it has vanished from its source
+    pub gone: bool,
+    /// the kubelet ends it
+    pub kill: Option<KillOrder>,
+    /// only the runtime knows it: no spec, short grace
+    pub orphan: bool,
+    /// static pods: UID and status of the mirror pod in the API
+    pub mirror: Option<(String, Arc<PodStatus>)>,
+}
+
+impl Desired {
+    fn ending(&self) -> bool {
+        self.gone || self.kill.is_some() || self.pod.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// The worker of one pod.
+pub struct Worker {
+    pub(super) host: Arc<Host>,
+    pub(super) uid: String,
+    rx: watch::Receiver<Desired>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) desired: Desired,
+    phase: Phase,
+    pub(super) results: Results,
+    probes: HashMap<(String, ProbeKind), tokio::task::AbortHandle>,
+    pub(super) errors: HashMap<String, Waiting>,
+    pub(super) crash: Backoff,
+    pub(super) mounted: Mounted,
+    status: Arc<PodStatus>,
+    writer: Option<(String, StatusWriter)>,
+    failed: Option<Waiting>,
+    clean: bool,
+    cut_short: bool,
+    pub(super) wake_at: Option<Instant>,
+    /// delay before another try after an error, grows while errors last
+    retry: Duration,
+    pub(super) mount_error: Option<String>,
+    pub(super) cgroup_made: bool,
+}
+
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+impl Worker {
+    /// Starts the worker; it ends once nothing of the pod is left. `done` gets the UID then.
+    pub fn spawn(
+        host: Arc<Host>,
+        uid: String,
+        rx: watch::Receiver<Desired>,
+        done: tokio::sync::mpsc::UnboundedSender<String>,
+    ) {
+        let desired = rx.borrow().clone();
+        let crash = Backoff::new(Duration::from_secs(10).min(host.crash_max()), host.crash_max());
+        let status = Arc::new(desired.pod.status.clone().unwrap_or_default());
+        let worker = Self {
+            host: host.clone(),
+            uid: uid.clone(),
+            rx,
+            wake: Arc::new(Notify::new()),
+            desired,
+            phase: Phase::Sync,
+            results: Results::default(),
+            probes: HashMap::new(),
+            errors: HashMap::new(),
+            crash,
+            mounted: Mounted::default(),
+            status,
+            writer: None,
+            failed: None,
+            clean: false,
+            cut_short: false,
+            wake_at: None,
+            retry: FIRST_RETRY,
+            mount_error: None,
+            cgroup_made: false,
+        };
+        let ctx = host.ctx.clone();
+        ctx.spawn("pod worker", async move {
+            worker.run().await;
+            let _ = done.send(uid);
+        });
+    }
+
+    async fn run(mut self) {
+        self.host.relist.seeded().await;
+        self.host.relist.register(&self.uid, &self.wake);
+        self.open_writer();
+        self.adopt(&self.status.clone());
+        if let Some(order) = &self.desired.kill {
+            self.failed = Some((order.reason.clone(), order.message.clone()));
+        }
+        loop {
+            self.take_desired();
+            let view = self.host.relist.view(&self.uid);
+            self.check_deadline();
+            self.refresh_status(&view);
+            let (phase, action) = self.decide(&view);
+            if phase != self.phase {
+                tracing::debug!(pod = %self.name(), from = ?self.phase, to = ?phase, "pod phase");
+                self.enter(phase);
+            }
+            self.wake_at = None;
+            let again = match action {
+                Action::Forget => {
+                    self.forget().await;
+                    return;
+                }
+                other => self.act(other, &view).await,
+            };
+            if again {
+                continue;
+            }
+            self.wait().await;
+        }
+    }
+
+    fn decide(&self, view: &PodView) -> (Phase, Action) {
+        let input = step::Input {
+            pod: &self.desired.pod,
+            view,
+            probes: &self.results,
+            gone: self.desired.gone,
+            killed: self.killed(),
+            terminal: self.terminal(),
+            clean: self.clean,
+            in_api: self.desired.source == Source::Api && !self.desired.orphan,
+        };
+        step::step(self.phase, &input)
+    }
+
+    fn killed(&self) -> Option<Option<i64>> {
+        if self.desired.orphan {
+            return Some(Some(1));
+        }
+        match (&self.desired.kill, &self.failed) {
+            (Some(order), _) => Some(order.grace),
+            (None, Some(_)) => Some(None),
+            (None, None) => None,
+        }
+    }
+
+    fn terminal(&self) -> bool {
+        matches!(self.status.phase.as_deref(), Some("Failed" | "Succeeded"))
+    }
+
+    fn take_desired(&mut self) {
+        let new = self.rx.borrow_and_update().clone();
+        let mirror_changed = new.mirror.as_ref().map(|m| &m.0) != self.desired.mirror.as_ref().map(|m| &m.0);
+        if let Some(order) = &new.kill
+            && self.failed.is_none()
+        {
+            self.failed = Some((order.reason.clone(), order.message.clone()));
+        }
+        self.desired = new;
+        if mirror_changed {
+            if let Some((_, known)) = self.desired.mirror.clone() {
+                self.adopt(&known);
+                if self.status.start_time.is_none() || self.status.phase.is_none() {
+                    self.status = known;
+                }
+            }
+            self.open_writer();
+        }
+    }
+
+    /// The object in the API that carries the status: the pod itself, or the mirror of a static one.
+    fn open_writer(&mut self) {
+        if self.desired.orphan {
+            return;
+        }
+        let target = match self.desired.source {
+            Source::Api => {
+                Some((self.uid.clone(), Arc::new(self.desired.pod.status.clone().unwrap_or_default())))
+            }
+            _ => self.desired.mirror.clone(),
+        };
+        let Some((uid, known)) = target else {
+            self.writer = None;
+            return;
+        };
+        if self.writer.as_ref().is_some_and(|(u, _)| *u == uid) {
+            return;
+        }
+        let m = &self.desired.pod.metadata;
+        let (ns, name) = (m.namespace.clone().unwrap_or_default(), m.name.clone().unwrap_or_default());
+        let writer = StatusWriter::start(self.host.ctx.clone(), &ns, &name, &uid, &known);
+        if self.status.phase.is_some() {
+            writer.set(self.status.clone());
+        }
+        self.writer = Some((uid, writer));
+    }
+
+    /// After a restart of the kubelet: verdicts of containers that still run are what the API says they were.
+    fn adopt(&mut self, known: &PodStatus) {
+        let view = self.host.relist.view(&self.uid);
+        let old =
+            known.container_statuses.iter().flatten().chain(known.init_container_statuses.iter().flatten());
+        for s in old {
+            let id = s.container_id.as_deref().and_then(|i| i.split("://").nth(1)).unwrap_or_default();
+            let runs = view.containers.iter().any(|c| c.id == id && c.state == ContainerState::Running);
+            if runs && s.started == Some(true) {
+                self.results.set(id, ProbeKind::Startup, true);
+            }
+            if runs && s.ready {
+                self.results.set(id, ProbeKind::Readiness, true);
+            }
+        }
+    }
+
+    fn check_deadline(&mut self) {
+        let Some(limit) = self.desired.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds) else {
+            return;
+        };
+        let Some(start) = &self.status.start_time else { return };
+        let left = start.0.as_second() + limit - jiff::Timestamp::now().as_second();
+        if left <= 0 && self.failed.is_none() && !self.terminal() {
+            let text = "Pod was active on the node longer than the specified deadline";
+            self.failed = Some(("DeadlineExceeded".into(), text.into()));
+            self.event(NORMAL, "DeadlineExceeded", text);
+        }
+    }
+
+    /// Generates the status and hands it to table and writer if it changed.
+    pub(super) fn refresh_status(&mut self, view: &Arc<PodView>) {
+        if self.desired.orphan {
+            return;
+        }
+        let host_ips = self.host.host_ips();
+        let running = view.any_running();
+        let ended = self.phase >= Phase::Terminated || (self.phase == Phase::Terminating && !running);
+        let mut status = generate::generate(&generate::Inputs {
+            pod: &self.desired.pod,
+            previous: &self.status,
+            view,
+            probes: &self.results,
+            errors: &self.errors,
+            host_ips: &host_ips,
+            runtime_name: &self.host.runtime_name(),
+            failed: self.failed.as_ref(),
+            terminating: self.phase >= Phase::Terminating || self.desired.ending(),
+            terminal: ended,
+            now: jiff::Timestamp::now(),
+        });
+        self.add_disruption(&mut status);
+        let changed = *self.status != status;
+        if changed {
+            self.status = Arc::new(status);
+        }
+        let (status, view, terminating, finished) = (
+            self.status.clone(),
+            view.clone(),
+            self.phase >= Phase::Terminating,
+            self.phase == Phase::Finished,
+        );
+        self.host.ctx.pods.refresh(&self.uid, changed, |e| {
+            e.status = status;
+            e.view = view;
+            e.terminating = terminating;
+            e.finished = finished;
+        });
+        if changed && let Some((_, writer)) = &self.writer {
+            writer.set(self.status.clone());
+        }
+    }
+
+    fn add_disruption(&self, status: &mut PodStatus) {
+        let Some(order) = self.desired.kill.as_ref().filter(|k| k.disruption) else { return };
+        let list = status.conditions.get_or_insert_default();
+        if list.iter().any(|c| c.type_ == "DisruptionTarget") {
+            return;
+        }
+        list.push(PodCondition {
+            type_: "DisruptionTarget".into(),
+            status: "True".into(),
+            reason: Some("TerminationByKubelet".into()),
+            message: Some(order.message.clone()),
+            last_transition_time: Some(Time(jiff::Timestamp::now())),
+            observed_generation: self.desired.pod.metadata.generation,
+            ..Default::default()
+        });
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if phase >= Phase::Terminating {
+            self.errors.clear();
+            self.stop_probes(|kind| kind != ProbeKind::Readiness);
+        }
+        if phase >= Phase::Terminated {
+            self.stop_probes(|_| true);
+        }
+        self.phase = phase;
+        let view = self.host.relist.view(&self.uid);
+        self.refresh_status(&view);
+    }
+
+    /// Does one action; true: look again at once.
+    async fn act(&mut self, action: Action, view: &Arc<PodView>) -> bool {
+        match action {
+            Action::Sync(plan) => self.sync_cancellable(plan, view).await,
+            Action::Kill { grace } => self.kill_all(grace).await,
+            Action::CleanUp => self.clean_up(),
+            Action::DeleteFromApi => {
+                if let Some((_, writer)) = &self.writer {
+                    writer.delete();
+                }
+                false
+            }
+            Action::Forget | Action::Rest => false,
+        }
+    }
+
+    /// Syncing ends early when the pod is to end: its outcome no longer matters.
+    async fn sync_cancellable(&mut self, plan: super::decide::Plan, view: &Arc<PodView>) -> bool {
+        let mut rx = self.rx.clone();
+        let ending = async move {
+            while !rx.borrow_and_update().ending() {
+                if rx.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let busy = !plan.is_empty();
+        let outcome = tokio::select! {
+            biased;
+            () = ending => None,
+            outcome = self.sync(plan, view) => Some(outcome),
+        };
+        match outcome {
+            None => {
+                self.cut_short = busy;
+                true
+            }
+            Some(Ok(changed)) => {
+                self.retry = FIRST_RETRY;
+                self.sync_probes();
+                let view = self.host.relist.view(&self.uid);
+                self.refresh_status(&view);
+                changed
+            }
+            Some(Err(())) => {
+                let view = self.host.relist.view(&self.uid);
+                self.refresh_status(&view);
+                self.wake_in(self.retry.mul_f64(1.0 + rand::random::<f64>() * 0.2));
+                self.retry = (self.retry * 2).min(LAST_RETRY);
+                false
+            }
+        }
+    }
+
+    async fn kill_all(&mut self, grace: i64) -> bool {
+        if self.cut_short {
+            // something may have been half made when syncing was cut short
+            let _ = self.host.relist.relist_pod(&self.uid).await;
+            self.cut_short = false;
+            return true;
+        }
+        let (mut rx, old) = (self.rx.clone(), grace);
+        let shorter = async move {
+            loop {
+                let new = rx.borrow_and_update().pod.metadata.deletion_grace_period_seconds;
+                if new.is_some_and(|g| g.max(1) < old) {
+                    return;
+                }
+                if rx.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            () = shorter => return true,
+            result = super::stop::kill_pod(&self.host, &self.desired.pod, &self.uid, grace) => result,
+        };
+        match result {
+            Ok(()) => true,
+            Err(e) => {
+                self.event(WARNING, "FailedKillPod", format!("error killing pod: {e}"));
+                self.wake_in(Duration::from_secs(1));
+                false
+            }
+        }
+    }
+
+    /// Volumes, cgroup and the pod's directory go. True when it is done.
+    fn clean_up(&mut self) -> bool {
+        let dir = self.host.ctx.config.pod_dir(&self.uid);
+        if let Err(e) = teardown::remove_pod_dir(&dir) {
+            tracing::warn!(pod = %self.name(), error = %e, "volumes not yet taken down");
+            self.wake_in(Duration::from_millis(200));
+            return false;
+        }
+        if let Err(e) = self.host.cgroups.remove(&self.cgroup()) {
+            tracing::debug!(pod = %self.name(), error = %e, "cgroup not yet removed");
+            self.wake_in(Duration::from_millis(50));
+            return false;
+        }
+        self.host.objects.unregister(&self.uid);
+        self.host.tokens.forget(&self.uid);
+        self.clean = true;
+        true
+    }
+
+    /// The cgroup of the pod below each hierarchy.
+    pub(super) fn cgroup(&self) -> String {
+        self.host.layout.path(super::resources::qos(&self.desired.pod), &self.uid)
+    }
+
+    /// The pod is out of its source and stopped: records, logs and sandboxes go too.
+    async fn forget(&mut self) {
+        self.stop_probes(|_| true);
+        let view = self.host.relist.view(&self.uid);
+        super::stop::remove_records(&self.host, &view).await;
+        let m = &self.desired.pod.metadata;
+        let logs = super::table::pod_log_dir(
+            std::path::Path::new(&self.host.ctx.config.file.pod_logs_dir),
+            m.namespace.as_deref().unwrap_or_default(),
+            m.name.as_deref().unwrap_or_default(),
+            &self.uid,
+        );
+        let _ = std::fs::remove_dir_all(logs);
+        crate::gc::logs::remove_links(&self.desired.pod, &view);
+        let _ = self.host.cgroups.remove(&self.cgroup());
+        self.host.relist.unregister(&self.uid);
+    }
+
+    async fn wait(&mut self) {
+        let resync = self.host.ctx.config.file.sync_frequency.0.mul_f64(1.0 + rand::random::<f64>() * 0.5);
+        let mut until = Instant::now() + resync;
+        for at in [self.wake_at, self.token_time(), self.deadline_time()].into_iter().flatten() {
+            until = until.min(at);
+        }
+        tokio::select! {
+            changed = self.rx.changed() => {
+                if changed.is_err() {
+                    // the manager is gone: the process ends
+                    std::future::pending::<()>().await;
+                }
+            }
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+        }
+    }
+
+    fn token_time(&self) -> Option<Instant> {
+        let at = self.mounted.again_at.filter(|_| self.phase == Phase::Sync)?;
+        let left = u64::try_from(at - jiff::Timestamp::now().as_second()).unwrap_or(0);
+        Some(Instant::now() + Duration::from_secs(left.max(1)))
+    }
+
+    fn deadline_time(&self) -> Option<Instant> {
+        let limit =
+            self.desired.pod.spec.as_ref()?.active_deadline_seconds.filter(|_| self.phase == Phase::Sync)?;
+        let left =
+            self.status.start_time.as_ref()?.0.as_second() + limit - jiff::Timestamp::now().as_second();
+        Some(Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+    }
+
+    /// Looks again after `delay` at the latest.
+    pub(super) fn wake_in(&mut self, delay: Duration) {
+        let at = Instant::now() + delay;
+        self.wake_at = Some(self.wake_at.map_or(at, |w| w.min(at)));
+    }
+
+    /// Records an event about the pod.
+    pub(super) fn event(&self, kind: &'static str, reason: &str, message: impl Into<String>) {
+        self.host.ctx.events.record(events::pod_ref(&self.desired.pod), kind, reason, message);
+    }
+
+    /// namespace/name for logs.
+    pub(super) fn name(&self) -> String {
+        let m = &self.desired.pod.metadata;
+        format!("{}/{}", m.namespace.as_deref().unwrap_or_default(), m.name.as_deref().unwrap_or_default())
+    }
+
+    fn stop_probes(&mut self, which: impl Fn(ProbeKind) -> bool) {
+        self.probes.retain(|(_, kind), handle| {
+            let stop = which(*kind);
+            if stop {
+                handle.abort();
+            }
+            !stop
+        });
+    }
+
+    /// Starts the probes that are due and stops those of containers that no longer run.
+    pub(super) fn sync_probes(&mut self) {
+        let pod = self.desired.pod.clone();
+        let Some(spec) = &pod.spec else { return };
+        let view = self.host.relist.view(&self.uid);
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| super::resources::is_sidecar(c));
+        let mut running: HashSet<&str> = HashSet::new();
+        let fields = spec.containers.iter().map(|c| (c, "spec.containers"));
+        for (c, field) in fields.chain(sidecars.map(|c| (c, "spec.initContainers"))) {
+            let Some(now) = view.container(&c.name).filter(|s| s.state == ContainerState::Running) else {
+                continue;
+            };
+            running.insert(now.id.as_str());
+            let started = c.startup_probe.is_none() || self.results.started(&now.id) == Some(true);
+            let due = [
+                (ProbeKind::Startup, c.startup_probe.as_ref().filter(|_| !started)),
+                (ProbeKind::Liveness, c.liveness_probe.as_ref().filter(|_| started)),
+                (ProbeKind::Readiness, c.readiness_probe.as_ref().filter(|_| started)),
+            ];
+            for (kind, probe) in due {
+                let Some(probe) = probe else { continue };
+                self.start_probe(&pod, c, field, now, kind, probe, &view);
+            }
+        }
+        self.probes.retain(|(id, _), handle| {
+            let keep = running.contains(id.as_str());
+            if !keep {
+                handle.abort();
+            }
+            keep
+        });
+        self.results.retain(&view.containers.iter().map(|c| c.id.as_str()).collect());
+    }
+
+    fn start_probe(
+        &mut self,
+        pod: &Arc<Pod>,
+        c: &Container,
+        field: &str,
+        now: &super::table::RuntimeContainer,
+        kind: ProbeKind,
+        probe: &k8s_openapi::api::core::v1::Probe,
+        view: &PodView,
+    ) {
+        let key = (now.id.clone(), kind);
+        if self.probes.contains_key(&key) {
+            return;
+        }
+        let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+        let ip = match host_network {
+            true => self.host.host_ips().first().cloned(),
+            false => view.ready_sandbox().and_then(|s| s.ips.first().cloned()),
+        };
+        let env = c.env.iter().flatten().filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect();
+        let period = i64::from(probe.period_seconds.unwrap_or(10).max(1)) * 1_000_000_000;
+        let task = ProbeTask {
+            kind,
+            probe: probe.clone(),
+            container_id: now.id.clone(),
+            started_at: now.started_at,
+            ports: c.ports.clone().unwrap_or_default(),
+            pod_ip: ip.unwrap_or_default(),
+            env,
+            results: self.results.clone(),
+            wake: self.wake.clone(),
+            runtime: self.host.ctx.runtime.clone(),
+            events: self.host.ctx.events.clone(),
+            object: events::container_ref(pod, field, &c.name),
+            spread: now.started_at < self.host.started_at && now_ns() - self.host.started_at < period,
+        };
+        let handle = tokio::spawn(task.run()).abort_handle();
+        self.probes.insert(key, handle);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop_probes(|_| true);
+    }
+}
