@@ -21,6 +21,8 @@ pub enum Generation {
     /// One of these members or the annotations changed.
     MembersOrAnnotations(&'static [&'static str]),
     /// Anything but metadata, or the labels, changed.
+    AllButMetadataOrLabels,
+    /// Anything but metadata changed.
     AllButMetadata,
 }
 
@@ -134,6 +136,13 @@ impl Kind {
         canonicalize: |_| {},
         subresources: &[],
     };
+
+    /// A custom resource; `status` when it has that subresource.
+    pub const fn custom(status: bool) -> Kind {
+        let status_meta = StatusMeta::Keep;
+        let generation = Generation::AllButMetadata;
+        Kind { status, status_meta, generation, unconditional_update: false, ..Kind::PLAIN }
+    }
 
     /// A core kind.
     pub const fn core(plural: &'static str) -> Kind {

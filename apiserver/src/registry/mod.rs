@@ -103,12 +103,19 @@ pub const KINDS: &[&Kind] = &[
     &kinds::api_service::STORAGE_VERSION,
 ];
 
-/// The rules of a built-in resource, or of one of its subresources. `subresource` is empty for the object itself.
+/// Custom resources without and with a status of their own.
+static CUSTOM: [Kind; 2] = [Kind::custom(false), Kind::custom(true)];
+
+/// The rules of a resource, or of one of its subresources. `subresource` is empty for the object itself. What a custom
+/// resource's own schema demands is checked by whoever serves it.
 pub fn strategy_for(resource: &Resource, subresource: &str) -> Arc<dyn Strategy> {
-    let kind = KINDS
-        .iter()
-        .find(|k| k.group == resource.group && k.plural == resource.plural)
-        .copied()
-        .unwrap_or(&Kind::PLAIN);
-    Arc::new(strategy::KindStrategy::new(kind, resource, subresource))
+    Arc::new(strategy::KindStrategy::new(kind_of(resource), resource, subresource))
+}
+
+fn kind_of(resource: &Resource) -> &'static Kind {
+    match KINDS.iter().find(|k| k.group == resource.group && k.plural == resource.plural) {
+        Some(kind) => kind,
+        None if resource.object_type.is_some() => &Kind::PLAIN,
+        None => &CUSTOM[usize::from(resource.subresource("status").is_some())],
+    }
 }

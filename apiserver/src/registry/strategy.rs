@@ -83,7 +83,8 @@ impl KindStrategy {
             }
         }
         (self.kind.prepare_create)(object);
-        if self.kind.status {
+        // A custom resource has no status until somebody writes one.
+        if self.kind.status && self.ty.is_some() {
             members(object).entry("status").or_insert_with(|| json!({}));
         }
     }
@@ -119,7 +120,8 @@ fn raise_generation(rule: Generation, new: &mut Value, old: &Value) {
         Generation::None | Generation::Fixed => false,
         Generation::Members(names) | Generation::OnChange(names) => members_differ(names),
         Generation::MembersOrAnnotations(names) => members_differ(names) || meta_differs("annotations"),
-        Generation::AllButMetadata => other_members_differ(new, old) || meta_differs("labels"),
+        Generation::AllButMetadata => other_members_differ(new, old),
+        Generation::AllButMetadataOrLabels => other_members_differ(new, old) || meta_differs("labels"),
     };
     if changed {
         let generation = get(old, "metadata").and_then(|m| i(m, "generation")).unwrap_or(0) + 1;

@@ -15,6 +15,8 @@ pub fn fill(group: &str, kind: &str) -> Option<Fill> {
         "Secret" => secret,
         "Namespace" => namespace,
         "NodeStatus" => node_status,
+        "NodeSpec" => |m| one_and_many(m, "podCIDR", "podCIDRs", None),
+        "PodStatus" => pod_status,
         "LimitRangeItem" => limit_range_item,
         "ResourceQuotaSpec" => |m| round_up(m.get_mut("hard")),
         "ResourceQuotaStatus" => |m| ["hard", "used"].into_iter().for_each(|k| round_up(m.get_mut(k))),
@@ -56,6 +58,28 @@ fn namespace(m: &mut Obj) {
         sub(sub(m, "metadata"), "labels").insert("kubernetes.io/metadata.name".into(), name.into());
     }
     if_zero(sub(m, "status"), "phase", "Active");
+}
+
+fn pod_status(m: &mut Obj) {
+    one_and_many(m, "podIP", "podIPs", Some("ip"));
+    one_and_many(m, "hostIP", "hostIPs", Some("ip"));
+}
+
+/// Two members say the same: the first of a list, and, for older clients, that one alone. `key` is the member of the
+/// list's items that holds the value, when they are objects.
+fn one_and_many(m: &mut Obj, one: &str, many: &str, key: Option<&str>) {
+    let first = m.get(many).and_then(|list| list.get(0)).cloned();
+    match (first, m.get(one).filter(|v| !is_zero(v)).cloned()) {
+        (None, Some(value)) => {
+            let item = key.map_or_else(|| value.clone(), |key| json!({key: value}));
+            m.insert(many.to_owned(), json!([item]));
+        }
+        (Some(first), None) => {
+            let value = key.map_or_else(|| first.clone(), |key| first.get(key).cloned().unwrap_or_default());
+            m.insert(one.to_owned(), value);
+        }
+        _ => {}
+    }
 }
 
 fn node_status(m: &mut Obj) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Endpoint slices.
 pub const KIND: Kind = Kind {
-    generation: Generation::AllButMetadata,
+    generation: Generation::AllButMetadataOrLabels,
     prepare_create: drop_topology,
     prepare_update: |new, old| {
         if !same_at(new, old, "endpoints") {

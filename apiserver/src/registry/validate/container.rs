@@ -35,9 +35,9 @@ pub fn all(scope: &PodScope<'_>, at: &At<'_>, errs: &mut Errs) {
         }
     }
     let base = at.f("containers");
-    host_ports_unique(containers, &base, errs);
+    host_ports_unique(containers, 0, &base, errs);
     for (index, container) in list(spec, "initContainers").iter().enumerate() {
-        host_ports_unique(std::slice::from_ref(container), &at.f("initContainers").i(index), errs);
+        host_ports_unique(std::slice::from_ref(container), index, &at.f("initContainers"), errs);
     }
 }
 
@@ -146,17 +146,15 @@ fn port_numbers(port: &Value, host_network: bool, template: bool, at: &At<'_>, e
     }
 }
 
-fn host_ports_unique(containers: &[Value], at: &At<'_>, errs: &mut Errs) {
-    let single = containers.len() == 1;
+fn host_ports_unique(containers: &[Value], first: usize, at: &At<'_>, errs: &mut Errs) {
     let mut taken: Vec<(&str, &str, i64)> = Vec::new();
     for (index, container) in containers.iter().enumerate() {
+        let item = at.i(first + index);
         for (port_index, port) in list(container, "ports").iter().enumerate() {
             let key = (s(port, "protocol"), s(port, "hostIP"), i(port, "hostPort").unwrap_or(0));
             if key.2 != 0 && taken.contains(&key) {
                 let shown = format!("{}/{}/{}", key.0, key.1, key.2);
-                let item = at.i(index);
-                let base = if single { *at } else { item };
-                errs.duplicate(&base.f("ports").i(port_index).f("hostPort"), shown);
+                errs.duplicate(&item.f("ports").i(port_index).f("hostPort"), shown);
             }
             taken.push(key);
         }
