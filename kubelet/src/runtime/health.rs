@@ -13,7 +13,8 @@ const PERIOD_WHEN_SICK: Duration = Duration::from_millis(300);
 pub async fn run(ctx: Arc<Context>, relist: Arc<Relist>) {
     let mut announced = false;
     loop {
-        let mut health = probe(&ctx, &ctx.health.borrow().clone()).await;
+        let old = ctx.health.borrow().clone();
+        let mut health = probe(&ctx, &old).await;
         health.pleg_error = relist.unhealthy();
         if let Some(e) = health.runtime_error.as_ref().filter(|_| !announced) {
             tracing::error!(error = %e, endpoint = %ctx.config.file.container_runtime_endpoint, "container runtime is down, waiting for it");

@@ -96,8 +96,8 @@ async fn request(
     let client =
         client.ok_or_else(|| failed("cannot use TokenManager when kubelet is in standalone mode".into()))?;
     let body = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: if audience.is_empty() { Vec::new() } else { vec![audience.to_owned()] },
+        spec: Some(TokenRequestSpec {
+            audiences: (!audience.is_empty()).then(|| vec![audience.to_owned()]),
             expiration_seconds: Some(seconds),
             bound_object_ref: Some(BoundObjectReference {
                 api_version: Some("v1".into()),
@@ -105,7 +105,7 @@ async fn request(
                 name: pod.metadata.name.clone(),
                 uid: pod.metadata.uid.clone(),
             }),
-        },
+        }),
         ..Default::default()
     };
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
@@ -114,7 +114,10 @@ async fn request(
     let answer = tokio::time::timeout(CALL, call).await.map_err(|_| failed("deadline exceeded".into()))?;
     let status = answer.map_err(|e| failed(e.to_string()))?.status;
     let status = status.ok_or_else(|| failed("empty answer".into()))?;
-    Ok((status.token, status.expiration_timestamp.0.as_second()))
+    let (Some(token), Some(expires)) = (status.token, status.expiration_timestamp) else {
+        return Err(failed("the answer has no token".into()));
+    };
+    Ok((token, expires.0.as_second()))
 }
 
 #[cfg(test)]

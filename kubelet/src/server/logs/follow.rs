@@ -45,6 +45,8 @@ pub struct FileWatch {
 
 impl FileWatch {
     /// Begins to watch.
+    // The newer constructor is unsafe; Watcher owns its descriptor, which is all it asks for.
+    #[allow(deprecated)]
     pub fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let mut watch = Self { inotify: AsyncFd::with_interest(Watcher(inotify), Interest::READABLE)? };
