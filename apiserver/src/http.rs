@@ -13,7 +13,7 @@ use machinery::status::Status;
 /// Error of a body, whichever it is.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Body of a request; boxed, so that tests can make one.
-pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
+pub type RequestBody = http_body_util::combinators::BoxBody<Bytes, BoxError>;
 /// A request. `hyper::upgrade::on` works on it for connections taken over by the server.
 pub type Request = http::Request<RequestBody>;
 /// A response.
@@ -82,7 +82,7 @@ impl HttpBody for Body {
 pub fn request_body(bytes: impl Into<Bytes>) -> RequestBody {
     http_body_util::Full::new(bytes.into())
         .map_err(|never: Infallible| match never {})
-        .boxed_unsync()
+        .boxed()
 }
 
 /// A response of one buffer with a content type.

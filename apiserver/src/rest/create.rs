@@ -103,15 +103,18 @@ pub async fn create_object(ctx: &Ctx, target: &Target, mut object: Value, option
         ctx.warnings.add(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests");
     }
     fill_system_fields(&mut object);
-    strategy.prepare_for_create(ctx, &mut object);
     let mut target = target.clone();
     let generated = meta::name(&object).is_empty() && !meta::generate_name(&object).is_empty();
+    // Every try starts from here: what the server fills in may depend on the name (a job's labels, an address taken).
+    let start = generated.then(|| object.clone());
     let mut tries = 0;
     loop {
-        if generated {
+        if let Some(start) = &start {
+            object = start.clone();
             let name = names::generate(meta::generate_name(&object));
             meta::set_name(&mut object, &name);
         }
+        strategy.prepare_for_create(ctx, &mut object);
         target.name = meta::name(&object).to_owned();
         let made = store(ctx, &target, &mut object, &*strategy, options).await?;
         tries += 1;

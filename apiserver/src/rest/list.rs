@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::params::{ListParams, Match, Query, version};
 use super::{Target, convert, encode};
 use crate::cache::collection::in_namespace;
 use crate::cache::{Entry, Filter};
-use crate::http::{Body, BoxError, Request, Response};
+use crate::http::{Body, BoxError, Response};
 use crate::request::Ctx;
 use crate::storage::{Error, prefix_end};
 
@@ -26,8 +26,8 @@ use crate::storage::{Error, prefix_end};
 const PIECE: usize = 64 * 1024;
 
 /// Serves a get.
-pub async fn get(ctx: &Ctx, target: &Target, query: &Query, request: &Request) -> Result<Response, Status> {
-    let format = Format::from_headers(request.headers(), query, true)?;
+pub async fn get(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+    let format = Format::from_headers(headers, query, true)?;
     let entry = read(ctx, target, version(query.get("resourceVersion"), true)?).await?;
     if format.view == View::Table {
         let object = encode::entry_value(target, &entry)?;
@@ -84,8 +84,8 @@ impl Page {
 }
 
 /// Serves a list.
-pub async fn list(ctx: &Ctx, target: &Target, query: &Query, request: &Request) -> Result<Response, Status> {
-    let format = Format::from_headers(request.headers(), query, true)?;
+pub async fn list(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+    let format = Format::from_headers(headers, query, true)?;
     let params = ListParams::from_query(query)?;
     let page = select(ctx, target, &params).await?;
     if format.is_plain() && !convert::is_foreign(target) {

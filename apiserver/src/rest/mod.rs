@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use machinery::kinds::{Resource, Subresource, split_api_version};
 use machinery::status::Status;
 
@@ -142,9 +142,9 @@ async fn dispatch(ctx: &Ctx, target: Target, query: &Query, request: Request) ->
         return create::review(ctx, &target, query, request).await;
     }
     match ctx.info.verb.as_str() {
-        "get" => get(ctx, &target, query, request).await,
-        "list" => list::list(ctx, &target, query, &request).await,
-        "watch" => watch::watch(ctx, &target, query, &request).await,
+        "get" => get(ctx, &target, query, request.headers()).await,
+        "list" => list::list(ctx, &target, query, request.headers()).await,
+        "watch" => watch::watch(ctx, &target, query, request.headers()).await,
         "create" => create::create(ctx, &target, query, request).await,
         "update" => update::update(ctx, &target, query, request).await,
         "patch" => patch::patch(ctx, &target, query, request).await,
@@ -162,10 +162,10 @@ fn check_verb(target: &Target, verb: &str) -> Result<(), Status> {
     if has { Ok(()) } else { Err(target.not_supported(verb)) }
 }
 
-async fn get(ctx: &Ctx, target: &Target, query: &Query, request: Request) -> Result<Response, Status> {
+async fn get(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
     match target.subresource.as_str() {
-        "scale" => scale::get(ctx, target, query, &request).await,
-        _ => list::get(ctx, target, query, &request).await,
+        "scale" => scale::get(ctx, target, query, headers).await,
+        _ => list::get(ctx, target, query, headers).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The scale subresource: autoscaling/v1 Scale over deployments, replicasets, statefulsets and replicationcontrollers.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use machinery::field::{FieldError, Path};
 use machinery::meta;
 use machinery::selector::LabelSelector;
@@ -14,12 +14,12 @@ use super::params::{Query, version};
 use super::patch::Patch;
 use super::update::{Preconditions, main_strategy, modify};
 use super::{Target, encode};
-use crate::http::{Request, Response};
+use crate::http::Response;
 use crate::request::Ctx;
 
 /// Serves a get of a scale.
-pub async fn get(ctx: &Ctx, target: &Target, query: &Query, request: &Request) -> Result<Response, Status> {
-    let format = Format::from_headers(request.headers(), query, true)?;
+pub async fn get(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+    let format = Format::from_headers(headers, query, true)?;
     let entry = read(ctx, target, version(query.get("resourceVersion"), true)?).await?;
     let scale = scale_of(&encode::entry_value(target, &entry)?);
     answer(target, &format, query.get("includeObject"), scale)

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame};
 use machinery::status::Status;
 use rand::Rng;
@@ -21,7 +21,7 @@ use super::params::{ListParams, Query};
 use super::{Target, convert, encode};
 use crate::cache::collection::{Delivery, From, in_namespace};
 use crate::cache::{Entry, EventType, Filter, Subscription};
-use crate::http::{Body, BoxError, Request, Response};
+use crate::http::{Body, BoxError, Response};
 use crate::request::Ctx;
 
 /// Bookmarks come about this often.
@@ -31,8 +31,8 @@ const PIECE: usize = 64 * 1024;
 const END_OF_INITIAL: &str = "k8s.io/initial-events-end";
 
 /// Serves a watch.
-pub async fn watch(ctx: &Ctx, target: &Target, query: &Query, request: &Request) -> Result<Response, Status> {
-    let format = Format::from_headers(request.headers(), query, true)?;
+pub async fn watch(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+    let format = Format::from_headers(headers, query, true)?;
     let mut params = ListParams::from_query(query)?;
     params.watch = true;
     let encoder = Encoder::new(target.clone(), format.clone(), query.get("includeObject"))?;

@@ -1,6 +1,7 @@
 //! Connections: accepted over TLS, with the client's certificate as its identity.
 
 use std::net::SocketAddr;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
+use futures::future::BoxFuture;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
 use super::filters;
 use crate::app::App;
+use crate::http::{Request, Response};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long requests being served may go on once the server stops.
@@ -73,14 +76,16 @@ async fn connection(app: Arc<App>, acceptor: TlsAcceptor, tcp: TcpStream, addres
     }
 }
 
+/// Boxed by name, since the compiler can't see through the nested borrows of the filters that the future may move.
+fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request) -> BoxFuture<'static, Result<Response, Infallible>> {
+    Box::pin(async move { Ok(filters::serve(app, peer, request).await) })
+}
+
 async fn serve(app: Arc<App>, peer: Arc<Peer>, stream: TlsStream<TcpStream>, watcher: Watcher, stop: CancellationToken) -> Result<(), hyper::Error> {
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let (app, peer) = (app.clone(), peer.clone());
-        async move {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<_, std::convert::Infallible>(filters::serve(app, peer, request).await)
-        }
+        let request = request.map(|body| body.map_err(Into::into).boxed());
+        answer(app.clone(), peer.clone(), request)
     });
     let io = TokioIo::new(stream);
     if http2 {

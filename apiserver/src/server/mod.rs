@@ -72,6 +72,7 @@ pub fn start(app: &Arc<App>, tasks: &Tasks) {
     if !app.config.etcd_compaction_interval.is_zero() {
         tasks.spawn("compaction", upkeep::compact(app.clone()));
     }
+    tasks.spawn("service-allocations", crate::alloc::repair::run(app.clone(), cancel.clone()));
     let (one, stop) = (app.clone(), cancel.clone());
     tasks.spawn_result("bootstrap", async move {
         tokio::select! {
