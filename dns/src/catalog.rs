@@ -312,7 +312,9 @@ mod tests {
         let mut c = Catalog::new();
         let ip: IpAddr = "10.244.0.7".parse().unwrap();
         let endpoints = vec![Endpoint { addr: ip, host: None, ready: true }];
-        let slice = |owner: &str| Some((owner.into(), Slice { name: "s1".into(), ports: vec![], endpoints: endpoints.clone() }));
+        let slice = |owner: &str| {
+            Some((owner.into(), Slice { name: "s1".into(), ports: vec![], endpoints: endpoints.clone() }))
+        };
         c.set_slice("ns", "s1", slice("web"));
         assert!(c.by_address(ip).is_empty(), "no service yet");
         c.set_service("ns", "web", Some(Service { form: Form::Headless, ports: vec![], publish: false }));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -85,7 +85,8 @@ pub struct Forwarder {
 impl Forwarder {
     /// Asks these, in this order.
     pub fn new(resolvers: Vec<SocketAddr>, metrics: Metrics) -> Arc<Self> {
-        let resolvers = resolvers.into_iter().map(|addr| Resolver { addr, health: Mutex::default() }).collect();
+        let resolvers =
+            resolvers.into_iter().map(|addr| Resolver { addr, health: Mutex::default() }).collect();
         Arc::new(Self { resolvers, cache: Cache::default(), under_way: Semaphore::new(AT_ONCE), metrics })
     }
 
@@ -131,8 +132,7 @@ fn failure(q: &Question) -> Message {
 }
 
 fn request(q: &Question) -> (u16, Message) {
-    let mut m = Message::query();
-    m.metadata.id = rand::random();
+    let mut m = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     m.metadata.recursion_desired = true;
     m.metadata.checking_disabled = q.unchecked;
     m.add_query(q.query.clone());
@@ -147,7 +147,8 @@ fn request(q: &Question) -> (u16, Message) {
 async fn exchange(addr: SocketAddr, q: &Question) -> std::io::Result<Message> {
     let (id, message) = request(q);
     let bytes = message.to_vec().map_err(std::io::Error::other)?;
-    let any: IpAddr = if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if addr.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).await?;
     socket.connect(addr).await?;
     socket.send(&bytes).await?;

@@ -47,7 +47,8 @@ async fn start(flags: Flags) -> Result<()> {
     let zone = Zone::new(&flags.cluster_domain, flags.ttl).context("--cluster-domain")?;
     let forwarder = Forwarder::new(upstreams(&flags), metrics.clone());
     let resolver = Resolver::new(zone, Arc::clone(&catalog), forwarder, synced.clone(), metrics.clone());
-    let workers = flags.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let workers =
+        flags.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let sockets = Sockets::bind(flags.listen, workers)?;
     let (stop, end) = (daemon::signal::shutdown(), CancellationToken::new());
     let draining = Arc::new(AtomicBool::new(false));
@@ -78,7 +79,13 @@ fn upstreams(flags: &Flags) -> Vec<std::net::SocketAddr> {
 }
 
 /// Health, readiness and metrics on ports of their own, as in CoreDNS.
-fn status(flags: &Flags, synced: &Arc<AtomicBool>, draining: &Arc<AtomicBool>, metrics: Metrics, end: &CancellationToken) {
+fn status(
+    flags: &Flags,
+    synced: &Arc<AtomicBool>,
+    draining: &Arc<AtomicBool>,
+    metrics: Metrics,
+    end: &CancellationToken,
+) {
     let answer = |good: Box<dyn Fn() -> bool + Send + Sync>| -> Handler {
         Arc::new(move |_, _| {
             let answer = match good() {

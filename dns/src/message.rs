@@ -132,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn question(payload: Option<u16>) -> Question {
-        let mut m = Message::query();
+        let mut m = Message::new(7, MessageType::Query, OpCode::Query);
         m.metadata.recursion_desired = true;
         m.add_query(Query::query(Name::from_ascii("web.ns.svc.cluster.local.").unwrap(), RecordType::A));
         if let Some(n) = payload {
@@ -175,7 +175,10 @@ mod tests {
         assert!(matches!(read(&[0, 7, 0, 0]), Request::Refused(7, _, ResponseCode::FormErr)));
         let mut update = Message::new(9, MessageType::Query, OpCode::Status);
         update.add_query(Query::new());
-        assert!(matches!(read(&update.to_vec().unwrap()), Request::Refused(9, OpCode::Status, ResponseCode::NotImp)));
+        assert!(matches!(
+            read(&update.to_vec().unwrap()),
+            Request::Refused(9, OpCode::Status, ResponseCode::NotImp)
+        ));
     }
 
     proptest! {
@@ -188,7 +191,7 @@ mod tests {
 
         #[test]
         fn damaged_questions_do_not_panic(at in 0usize..60, with in any::<u8>()) {
-            let mut m = Message::query();
+            let mut m = Message::new(7, MessageType::Query, OpCode::Query);
             m.add_query(Query::query(Name::from_ascii("web.ns.svc.cluster.local.").unwrap(), RecordType::SRV));
             m.set_edns(Edns::new());
             let mut bytes = m.to_vec().unwrap();

@@ -76,7 +76,12 @@ impl Metrics {
 
     /// A question came in. `inside` tells whether it is about the cluster.
     pub fn asked(&self, tcp: bool, kind: RecordType, inside: bool) {
-        let label = Asked { server: SERVER, zone: zone(inside), proto: if tcp { "tcp" } else { "udp" }, r#type: kind_name(kind) };
+        let label = Asked {
+            server: SERVER,
+            zone: zone(inside),
+            proto: if tcp { "tcp" } else { "udp" },
+            r#type: kind_name(kind),
+        };
         self.requests.get_or_create(&label).inc();
     }
 

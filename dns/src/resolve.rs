@@ -111,7 +111,9 @@ impl Ask<'_> {
             ["dns-version"] => self.only(RecordType::TXT, RData::TXT(TXT::new(vec![SPEC_VERSION.into()]))),
             ["svc" | "pod" | "dns"] => Answer::with(Vec::new()),
             ["ns", "dns"] => self.nameserver(),
-            [namespace, "svc" | "pod"] => Answer { exists: self.catalog.namespace(namespace), ..Answer::none() },
+            [namespace, "svc" | "pod"] => {
+                Answer { exists: self.catalog.namespace(namespace), ..Answer::none() }
+            }
             [label, namespace, "pod"] => self.pod(label, namespace),
             [service, namespace, "svc"] => self.service(namespace, service),
             [label, service, namespace, "svc"] => self.below(label, service, namespace),
@@ -181,10 +183,13 @@ impl Ask<'_> {
         let Some(service) = self.catalog.service(namespace, name) else { return Answer::none() };
         match &service.form {
             Form::External(target) => self.external(target),
-            Form::Cluster(_) if self.kind == RecordType::SRV => self.ports(service, namespace, name, |_| true),
+            Form::Cluster(_) if self.kind == RecordType::SRV => {
+                self.ports(service, namespace, name, |_| true)
+            }
             Form::Cluster(ips) => Answer::with(self.addresses(self.name, ips)),
             Form::Headless => {
-                let mut ips: Vec<IpAddr> = self.endpoints(service, namespace, name).map(|e| e.1.addr).collect();
+                let mut ips: Vec<IpAddr> =
+                    self.endpoints(service, namespace, name).map(|e| e.1.addr).collect();
                 dedup(&mut ips);
                 match (ips.is_empty(), self.kind) {
                     (true, _) => Answer::none(),
@@ -235,7 +240,9 @@ impl Ask<'_> {
 
     fn port(&self, port: &str, proto: &str, name: &str, namespace: &str) -> Answer {
         let service = self.catalog.service(namespace, name);
-        let (Some(port), Some(proto), Some(service)) = (port.strip_prefix('_'), proto.strip_prefix('_'), service) else {
+        let (Some(port), Some(proto), Some(service)) =
+            (port.strip_prefix('_'), proto.strip_prefix('_'), service)
+        else {
             return Answer::none();
         };
         let is_it = |p: &Port| p.proto == proto && !p.name.is_empty() && p.name.eq_ignore_ascii_case(port);
@@ -247,7 +254,13 @@ impl Ask<'_> {
     }
 
     /// Service records of some ports.
-    fn ports(&self, service: &Service, namespace: &str, name: &str, wanted: impl Fn(&Port) -> bool) -> Answer {
+    fn ports(
+        &self,
+        service: &Service,
+        namespace: &str,
+        name: &str,
+        wanted: impl Fn(&Port) -> bool,
+    ) -> Answer {
         let mut targets: Vec<(u16, Name, IpAddr)> = Vec::new();
         match &service.form {
             Form::Cluster(ips) => {
@@ -271,11 +284,12 @@ impl Ask<'_> {
 
     fn service_records(&self, targets: &[(u16, Name, IpAddr)]) -> Answer {
         let (mut records, mut glued) = (HashSet::new(), HashSet::new());
-        let firsts: Vec<_> = targets.iter().filter(|(port, name, _)| records.insert((*port, name.clone()))).collect();
+        let firsts: Vec<_> =
+            targets.iter().filter(|(port, name, _)| records.insert((*port, name.clone()))).collect();
         let weight = (WEIGHT / u16::try_from(firsts.len().max(1)).unwrap_or(WEIGHT)).max(1);
-        let answers = firsts.iter().map(|(port, name, _)| {
-            self.own(RData::SRV(SRV::new(0, weight, *port, name.clone())))
-        });
+        let answers = firsts
+            .iter()
+            .map(|(port, name, _)| self.own(RData::SRV(SRV::new(0, weight, *port, name.clone()))));
         let mut answer = Answer::with(answers.collect());
         for (_, name, ip) in targets {
             if glued.insert((name, ip)) {
@@ -354,7 +368,12 @@ mod tests {
         let mut svc = |name: &str, form, ports: Vec<Port>, publish| {
             c.set_service("ns", name, Some(Service { form, ports, publish }));
         };
-        svc("web", Form::Cluster(ips("10.96.0.20 fd00:96::20")), vec![port("http", "tcp", 80), port("", "tcp", 81)], false);
+        svc(
+            "web",
+            Form::Cluster(ips("10.96.0.20 fd00:96::20")),
+            vec![port("http", "tcp", 80), port("", "tcp", 81)],
+            false,
+        );
         svc("v4", Form::Cluster(ips("10.96.0.21")), vec![port("dns", "udp", 53)], false);
         svc("db", Form::Headless, vec![port("sql", "tcp", 5432)], false);
         svc("early", Form::Headless, vec![port("p", "tcp", 1)], true);
@@ -370,7 +389,16 @@ mod tests {
             c.set_slice("ns", name, Some((owner.into(), Slice { name: name.into(), ports, endpoints })));
         };
         let sql = || vec![port("sql", "tcp", 15432)];
-        slice("db", "db-1", sql(), vec![endpoint("10.244.0.2", "db-0", true), endpoint("10.244.0.3", "", true), endpoint("10.244.0.4", "db-2", false)]);
+        slice(
+            "db",
+            "db-1",
+            sql(),
+            vec![
+                endpoint("10.244.0.2", "db-0", true),
+                endpoint("10.244.0.3", "", true),
+                endpoint("10.244.0.4", "db-2", false),
+            ],
+        );
         slice("db", "db-2", sql(), vec![endpoint("fd00::2", "db-0", true)]);
         slice("early", "early-1", vec![port("p", "tcp", 1)], vec![endpoint("10.244.0.9", "e", false)]);
         c
@@ -426,7 +454,7 @@ mod tests {
             A     10-244-0-3.db.ns.svc.cluster.local  ok | A 10.244.0.3
             AAAA  10-244-0-3.db.ns.svc.cluster.local  ok
             A     db-2.db.ns.svc.cluster.local        nxdomain
-            SRV   _sql._tcp.db.ns.svc.cluster.local   ok | SRV 0 33 15432 db-0.db.ns.svc.cluster.local. | SRV 0 33 15432 10-244-0-3.db.ns.svc.cluster.local. | + | db-0.db.ns.svc.cluster.local. A 10.244.0.2 | 10-244-0-3.db.ns.svc.cluster.local. A 10.244.0.3 | db-0.db.ns.svc.cluster.local. AAAA fd00::2
+            SRV   _sql._tcp.db.ns.svc.cluster.local   ok | SRV 0 50 15432 db-0.db.ns.svc.cluster.local. | SRV 0 50 15432 10-244-0-3.db.ns.svc.cluster.local. | + | db-0.db.ns.svc.cluster.local. A 10.244.0.2 | 10-244-0-3.db.ns.svc.cluster.local. A 10.244.0.3 | db-0.db.ns.svc.cluster.local. AAAA fd00::2
             A     early.ns.svc.cluster.local          ok | A 10.244.0.9
             A     e.early.ns.svc.cluster.local        ok | A 10.244.0.9
             A     none.ns.svc.cluster.local           nxdomain

@@ -152,12 +152,14 @@ pub struct Sockets {
 impl Sockets {
     /// Binds. Port 0 takes any, the same for UDP and TCP.
     pub fn bind(addr: SocketAddr, workers: usize) -> Result<Self> {
-        let tcp = bind(addr, Type::STREAM, Protocol::TCP).with_context(|| format!("listen on {addr}, TCP"))?;
+        let tcp =
+            bind(addr, Type::STREAM, Protocol::TCP).with_context(|| format!("listen on {addr}, TCP"))?;
         tcp.listen(1024)?;
         let tcp = TcpListener::from_std(tcp.into())?;
         let addr = tcp.local_addr()?;
         let one = |_| -> Result<UdpSocket> {
-            let socket = bind(addr, Type::DGRAM, Protocol::UDP).with_context(|| format!("listen on {addr}, UDP"))?;
+            let socket =
+                bind(addr, Type::DGRAM, Protocol::UDP).with_context(|| format!("listen on {addr}, UDP"))?;
             Ok(UdpSocket::from_std(socket.into())?)
         };
         let udp = (0..workers.max(1)).map(one).collect::<Result<_>>()?;

@@ -10,7 +10,7 @@ use coxswain_dns::forward::Forwarder;
 use coxswain_dns::metrics::Metrics;
 use coxswain_dns::resolve::Zone;
 use coxswain_dns::server::{Resolver, Sockets, serve};
-use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use parking_lot::RwLock;
@@ -26,7 +26,8 @@ fn cluster() -> Catalog {
     c.set_service("ns", "web", svc(Form::Cluster(vec!["10.96.0.20".parse().unwrap()])));
     c.set_service("ns", "many", svc(Form::Headless));
     c.set_service("ns", "out", svc(Form::External("example.com".into())));
-    let endpoints = (0..100).map(|i| Endpoint { addr: IpAddr::from([10, 244, 0, i]), host: None, ready: true });
+    let endpoints =
+        (0..100).map(|i| Endpoint { addr: IpAddr::from([10, 244, 0, i]), host: None, ready: true });
     let slice = Slice { name: "m".into(), ports: port(), endpoints: endpoints.collect() };
     c.set_slice("ns", "m", Some(("many".into(), slice)));
     c
@@ -36,7 +37,13 @@ async fn start(upstreams: Vec<SocketAddr>, token: &CancellationToken) -> SocketA
     let metrics = Metrics::new(daemon::metrics::Metrics::new());
     let forwarder = Forwarder::new(upstreams, metrics.clone());
     let zone = Zone::new("cluster.local", 5).unwrap();
-    let resolver = Resolver::new(zone, Arc::new(RwLock::new(cluster())), forwarder, Arc::new(AtomicBool::new(true)), metrics);
+    let resolver = Resolver::new(
+        zone,
+        Arc::new(RwLock::new(cluster())),
+        forwarder,
+        Arc::new(AtomicBool::new(true)),
+        metrics,
+    );
     let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     let addr = sockets.addr().unwrap();
     tokio::spawn(serve(sockets, resolver, token.clone()));
@@ -70,7 +77,7 @@ async fn outside() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
 }
 
 fn request(name: &str, kind: RecordType, edns: bool) -> Message {
-    let mut m = Message::query();
+    let mut m = Message::new(7, MessageType::Query, OpCode::Query);
     m.metadata.recursion_desired = true;
     m.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     if edns {
@@ -132,7 +139,10 @@ async fn other_names_are_asked_elsewhere_and_kept() {
     let addr = start(vec![other], &token).await;
     for _ in 0..3 {
         let m = udp(addr, &request("example.com.", RecordType::A, false)).await;
-        assert_eq!((m.answers.len(), m.metadata.authoritative, m.metadata.recursion_available), (1, false, true));
+        assert_eq!(
+            (m.answers.len(), m.metadata.authoritative, m.metadata.recursion_available),
+            (1, false, true)
+        );
     }
     assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
     let alias = udp(addr, &request("out.ns.svc.cluster.local.", RecordType::A, false)).await;
