@@ -125,7 +125,7 @@ impl Write {
 
     /// Replaces an object's status.
     pub fn update_status<T: Resource<DynamicType = ()> + Serialize>(object: &T) -> Self {
-        Self::update(object).sub("status")
+        Self::update(object).subresource("status")
     }
 
     /// Patches an object.
@@ -163,7 +163,7 @@ impl Write {
     }
 
     /// A subresource of the object.
-    pub fn sub(mut self, subresource: &'static str) -> Self {
+    pub fn subresource(mut self, subresource: &'static str) -> Self {
         self.subresource = subresource;
         self
     }

@@ -94,7 +94,7 @@ async fn approve(context: &Context, requests: &Cache<Csr>, key: &Key) -> Outcome
         if allowed(context, &csr, subresource).await? {
             tracing::info!(csr = %key, subresource, "approving");
             let approved = add(&csr, "Approved", "AutoApproved", message);
-            context.writer.send(&Write::update(&approved).sub("approval")).await?;
+            context.writer.send(&Write::update(&approved).subresource("approval")).await?;
             return Ok(None);
         }
     }

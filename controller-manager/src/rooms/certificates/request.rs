@@ -97,7 +97,7 @@ impl Request {
 fn only(usages: &[String], required: &[&str], optional: &[&str]) -> Result<(), &'static str> {
     let has = |u: &&str| usages.iter().any(|x| x == u);
     let known = |u: &String| required.contains(&u.as_str()) || optional.contains(&u.as_str());
-    if required.iter().all(|u| has(u)) && usages.iter().all(known) {
+    if required.iter().all(has) && usages.iter().all(known) {
         return Ok(());
     }
     Err("usages did not match the signer's")

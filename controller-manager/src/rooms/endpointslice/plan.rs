@@ -217,7 +217,7 @@ fn reconcile(o: &Observed<'_>, family: Family, wanted: &Groups, change: &mut Cha
 /// A Service without endpoints keeps one empty slice, so that readers know it was looked at.
 fn keep_placeholder(o: &Observed<'_>, family: Family, left: &mut Vec<&EndpointSlice>, change: &mut Change) {
     let empty = |s: &&EndpointSlice| s.endpoints.iter().flatten().next().is_none() && ports_of(s).is_empty();
-    match left.iter().position(|s| empty(s)) {
+    match left.iter().position(empty) {
         Some(at) => {
             let slice = left.remove(at);
             let mut fresh = slice.clone();

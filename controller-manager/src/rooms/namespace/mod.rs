@@ -73,7 +73,7 @@ fn finalizers(namespace: &Namespace) -> Vec<String> {
 async fn finalize(context: &Context, mut namespace: Namespace) -> Outcome {
     let left: Vec<String> = finalizers(&namespace).into_iter().filter(|f| f != FINALIZER).collect();
     namespace.spec.get_or_insert_default().finalizers = Some(left);
-    match context.writer.send(&Write::update(&namespace).sub("finalize")).await {
+    match context.writer.send(&Write::update(&namespace).subresource("finalize")).await {
         Err(failure) if failure.not_found() => Ok(None),
         Err(failure) => Err(failure.into()),
         Ok(_) => Ok(None),

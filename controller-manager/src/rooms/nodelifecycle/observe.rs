@@ -133,7 +133,7 @@ impl Room {
         let grace = if never { config.node_startup_grace_period } else { config.node_monitor_grace_period };
         let conditions = plan::silenced(node, silence, grace, Timestamp::now())?;
         let body = json!({"status": {"conditions": conditions}});
-        Some(Write::patch(node, Format::Strategic, body).sub("status").note("silent"))
+        Some(Write::patch(node, Format::Strategic, body).subresource("status").note("silent"))
     }
 
     /// How long ago the last sign of life came, by our own clock.
@@ -221,7 +221,7 @@ impl Room {
                 json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(Timestamp::now())});
             let body = json!({"status": {"conditions": [condition]}});
             self.context.recorder.warning(&reference(&**pod), "NodeNotReady", "Node is not ready");
-            let write = Write::patch(&**pod, Format::Strategic, body).sub("status").note("node not ready");
+            let write = Write::patch(&**pod, Format::Strategic, body).subresource("status").note("node not ready");
             if let Err(failure) = self.context.writer.send(&write).await
                 && !failure.not_found()
             {

@@ -92,7 +92,7 @@ fn ready_taint(node: &Node) -> Option<&'static str> {
 
 /// Whether a NoExecute taint is called for that is not there, nor its twin to swap with.
 pub fn needs_permit(node: &Node) -> bool {
-    ready_taint(node).is_some() && !taints(node).iter().any(|t| ready_no_execute(t))
+    ready_taint(node).is_some() && !taints(node).iter().any(ready_no_execute)
 }
 
 fn taints(node: &Node) -> &[Taint] {

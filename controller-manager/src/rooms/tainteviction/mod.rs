@@ -140,7 +140,7 @@ impl Room {
             "lastTransitionTime": Time(Timestamp::now()),
         });
         let body = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
-        for write in [Write::patch(pod, Format::Strategic, body).sub("status"), Write::delete(pod)] {
+        for write in [Write::patch(pod, Format::Strategic, body).subresource("status"), Write::delete(pod)] {
             match self.context.writer.send(&write).await {
                 Err(failure) if failure.not_found() => return Ok(None),
                 other => drop(other?),
