@@ -1,200 +1,183 @@
-//! Schemas of API types, for both versions of OpenAPI.
+//! Types as JSON schemas.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use machinery::schema::{Card, Field, FieldKind, JsonForm, ListType, MapType, Type};
-use serde_json::{Map, Value, json};
+use machinery::kinds::Resource;
+use machinery::schema::{self, Card, Field, FieldKind, JsonForm, ListType, MapType, Type};
+use serde_json::{Value, json};
 
-use super::describe;
-
-/// Which version of OpenAPI a schema is written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// Swagger 2.0.
+/// Which OpenAPI the schema is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Swagger 2.0: `#/definitions/`.
     V2,
-    /// OpenAPI 3.0.
+    /// OpenAPI 3.0: `#/components/schemas/`.
     V3,
 }
 
-impl Version {
-    /// A reference to a type.
-    pub fn reference(self, name: &str) -> Value {
-        match self {
-            Self::V2 => json!({"$ref": format!("#/definitions/{name}")}),
-            Self::V3 => json!({"$ref": format!("#/components/schemas/{name}")}),
-        }
+/// Types that every operation refers to.
+const COMMON: [&str; 2] =
+    ["io.k8s.apimachinery.pkg.apis.meta.v1.Status", "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"];
+
+/// The schemas of the resources, their lists and subresources, and of all they refer to, by name.
+pub fn definitions(resources: &[&Resource], dialect: Dialect) -> BTreeMap<&'static str, Value> {
+    let mut todo: Vec<&'static Type> = COMMON.iter().filter_map(|n| schema::type_named(n)).collect();
+    for resource in resources {
+        todo.extend(resource.object_type);
+        todo.extend(resource.object_type.and_then(schema::list_type_of));
+        todo.extend(resource.subresources.iter().filter_map(|s| s.object_type));
     }
+    let mut found = BTreeMap::new();
+    while let Some(ty) = todo.pop() {
+        if found.contains_key(ty.name) {
+            continue;
+        }
+        todo.extend(ty.members().iter().filter_map(|(_, f)| f.ty()));
+        found.insert(ty.name, of_type(ty, dialect));
+    }
+    found
 }
 
-/// The schema of a type with the kinds it is published as.
-pub fn of_type(ty: &Type, version: Version, gvks: &[(String, String, String)]) -> Value {
-    let mut schema = base(ty, version);
-    let description = describe::of_type(ty.name);
-    if !description.is_empty() {
-        schema.insert("description".into(), description.into());
-    }
-    let kinds: Vec<Value> = gvks.iter().map(|(g, v, k)| json!({"group": g, "version": v, "kind": k})).collect();
-    if !kinds.is_empty() {
-        schema.insert("x-kubernetes-group-version-kind".into(), kinds.into());
+/// A reference to a type.
+pub fn reference(ty: &Type, dialect: Dialect) -> Value {
+    let place = if dialect == Dialect::V2 { "definitions" } else { "components/schemas" };
+    json!({"$ref": format!("#/{place}/{}", ty.name)})
+}
+
+fn of_type(ty: &'static Type, dialect: Dialect) -> Value {
+    let mut schema = match ty.form {
+        JsonForm::Object => object(ty, dialect),
+        JsonForm::Time | JsonForm::MicroTime => json!({"type": "string", "format": "date-time"}),
+        JsonForm::Duration => json!({"type": "string"}),
+        JsonForm::Quantity if dialect == Dialect::V2 => json!({"type": "string"}),
+        JsonForm::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        JsonForm::IntOrString if dialect == Dialect::V2 => json!({"type": "string", "format": "int-or-string"}),
+        JsonForm::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        JsonForm::Raw | JsonForm::FieldsV1 => json!({"type": "object"}),
+        JsonForm::Strings => json!({"type": "array", "items": {"type": "string"}}),
+        _ => json!({}),
+    };
+    if let Some(gvk) = group_version_kind(ty) {
+        schema["x-kubernetes-group-version-kind"] = json!([gvk]);
     }
     if ty.map_type == Some(MapType::Atomic) {
-        schema.insert("x-kubernetes-map-type".into(), "atomic".into());
+        schema["x-kubernetes-map-type"] = "atomic".into();
     }
-    if let Some(unions) = unions(ty) {
-        schema.insert("x-kubernetes-unions".into(), unions);
-    }
-    Value::Object(schema)
+    schema
 }
 
-/// The schema without what is said about the type as a whole.
-fn base(ty: &Type, version: Version) -> Map<String, Value> {
-    let plain = match (ty.form, version) {
-        (JsonForm::Object, _) => return object(ty, version),
-        (JsonForm::Time | JsonForm::MicroTime, _) => json!({"type": "string", "format": "date-time"}),
-        (JsonForm::Quantity, Version::V2) | (JsonForm::Duration, _) => json!({"type": "string"}),
-        (JsonForm::Quantity, Version::V3) => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-        (JsonForm::IntOrString, Version::V2) => json!({"type": "string", "format": "int-or-string"}),
-        (JsonForm::IntOrString, Version::V3) => {
-            json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"})
-        }
-        (JsonForm::Raw | JsonForm::FieldsV1, _) => json!({"type": "object"}),
-        (JsonForm::Strings, _) => json!({"type": "array", "items": {"type": "string"}}),
-        (JsonForm::Json | JsonForm::SchemaOrArray | JsonForm::SchemaOrBool | JsonForm::SchemaOrStrings, _) => json!({}),
-    };
-    plain.as_object().cloned().unwrap_or_default()
+fn group_version_kind(ty: &Type) -> Option<Value> {
+    let parts: Vec<&str> = ty.gvk.split('/').collect();
+    let [group, version, kind] = parts[..] else { return None };
+    (group != "*").then(|| json!({"group": group, "version": version, "kind": kind}))
 }
 
-fn object(ty: &Type, version: Version) -> Map<String, Value> {
-    let mut schema = Map::new();
-    schema.insert("type".into(), "object".into());
+fn object(ty: &'static Type, dialect: Dialect) -> Value {
     let members = ty.members();
+    let properties: serde_json::Map<String, Value> =
+        members.iter().map(|(name, f)| (name.to_string(), property(f, dialect))).collect();
     let required: Vec<&str> = members.iter().filter(|(_, f)| f.required).map(|(name, _)| *name).collect();
+    let mut schema = json!({"type": "object"});
+    if !properties.is_empty() {
+        schema["properties"] = properties.into();
+    }
     if !required.is_empty() {
-        schema.insert("required".into(), required.into());
-    }
-    if !members.is_empty() {
-        let properties: Map<String, Value> =
-            members.iter().map(|(name, f)| ((*name).to_string(), property(ty, f, version))).collect();
-        schema.insert("properties".into(), properties.into());
+        schema["required"] = json!(required);
     }
     schema
 }
 
-/// The schema of one member.
-fn property(ty: &Type, field: &Field, version: Version) -> Value {
+fn property(field: &'static Field, dialect: Dialect) -> Value {
     let mut schema = match field.card {
-        Card::One => item(field, version, true),
-        Card::List => wrap("array", "items", item(field, version, false)),
-        Card::Map => wrap("object", "additionalProperties", item(field, version, false)),
+        Card::One => value(field, dialect),
+        Card::List => json!({"type": "array", "items": value(field, dialect)}),
+        Card::Map => json!({"type": "object", "additionalProperties": value(field, dialect)}),
     };
-    let description = describe::field(ty.name, field.json);
-    if !description.is_empty() {
-        schema.insert("description".into(), description.into());
+    if dialect == Dialect::V3 && schema.get("$ref").is_some() {
+        schema = json!({"allOf": [schema]});
     }
-    if let Some(default) = published_default(field, version) {
-        schema.insert("default".into(), default);
-    }
-    extensions(&mut schema, field);
-    Value::Object(schema)
-}
-
-fn wrap(type_: &str, member: &str, inner: Map<String, Value>) -> Map<String, Value> {
-    let mut schema = Map::new();
-    schema.insert("type".into(), type_.into());
-    schema.insert(member.into(), inner.into());
+    extensions(field, &mut schema);
     schema
 }
 
-/// The schema of a value. Beside a reference v3 allows nothing else, so that it is wrapped where more is said.
-fn item(field: &Field, version: Version, alone: bool) -> Map<String, Value> {
-    let schema = match field.kind {
-        FieldKind::String => json!({"type": "string"}),
-        FieldKind::Int32 => json!({"type": "integer", "format": "int32"}),
-        FieldKind::Int64 => json!({"type": "integer", "format": "int64"}),
-        FieldKind::Bool => json!({"type": "boolean"}),
-        FieldKind::Double => json!({"type": "number", "format": "double"}),
-        FieldKind::Bytes => json!({"type": "string", "format": "byte"}),
-        FieldKind::Any => json!({"type": "object"}),
-        FieldKind::Message => reference(field, version, alone),
-    };
-    let mut schema = schema.as_object().cloned().unwrap_or_default();
-    if !field.enum_values.is_empty() {
-        schema.insert("enum".into(), field.enum_values.to_vec().into());
+fn extensions(field: &Field, schema: &mut Value) {
+    if field.card == Card::List {
+        if let Some(list) = field.list_type {
+            schema["x-kubernetes-list-type"] = list_type(list).into();
+        }
+        if !field.list_keys.is_empty() {
+            schema["x-kubernetes-list-map-keys"] = json!(field.list_keys);
+        }
     }
-    schema
-}
-
-fn reference(field: &Field, version: Version, alone: bool) -> Value {
-    let Some(ty) = field.ty() else { return json!({}) };
-    if ty.form == JsonForm::Strings {
-        return json!({"type": "array", "items": {"type": "string"}});
+    if field.map_type == Some(MapType::Atomic) {
+        schema["x-kubernetes-map-type"] = "atomic".into();
     }
-    match (version, alone) {
-        (Version::V2, _) => version.reference(ty.name),
-        (Version::V3, true) => json!({"allOf": [version.reference(ty.name)]}),
-        (Version::V3, false) if ty.form == JsonForm::Object => json!({"allOf": [version.reference(ty.name)], "default": {}}),
-        (Version::V3, false) => version.reference(ty.name),
+    if !field.patch_strategy.is_empty() {
+        schema["x-kubernetes-patch-strategy"] = field.patch_strategy.into();
+    }
+    if let Some(key) = field.patch_key {
+        schema["x-kubernetes-patch-merge-key"] = key.into();
+    }
+    if let Some(default) = field.default.and_then(|d| serde_json::from_str::<Value>(d).ok()) {
+        schema["default"] = default;
     }
 }
 
-/// v2 has no defaults beside references.
-fn published_default(field: &Field, version: Version) -> Option<Value> {
-    let default = serde_json::from_str(field.default?).ok()?;
-    (version == Version::V3 || field.kind != FieldKind::Message).then_some(default)
-}
-
-fn extensions(schema: &mut Map<String, Value>, field: &Field) {
-    let list_type = field.list_type.map(|t| match t {
+fn list_type(list: ListType) -> &'static str {
+    match list {
         ListType::Atomic => "atomic",
         ListType::Map => "map",
         ListType::Set => "set",
-    });
-    if let Some(list_type) = list_type {
-        schema.insert("x-kubernetes-list-type".into(), list_type.into());
-    }
-    if !field.list_keys.is_empty() {
-        schema.insert("x-kubernetes-list-map-keys".into(), field.list_keys.to_vec().into());
-    }
-    if field.map_type == Some(MapType::Atomic) && field.card == Card::Map {
-        schema.insert("x-kubernetes-map-type".into(), "atomic".into());
-    }
-    if !field.patch_strategy.is_empty() {
-        schema.insert("x-kubernetes-patch-strategy".into(), field.patch_strategy.into());
-    }
-    if let Some(key) = field.patch_key {
-        schema.insert("x-kubernetes-patch-merge-key".into(), key.into());
     }
 }
 
-/// `x-kubernetes-unions` of types that have a discriminated union.
-fn unions(ty: &Type) -> Option<Value> {
-    let (discriminator, members) = ty.unions.split_once(':')?;
-    let fields: Map<String, Value> =
-        members.split(',').map(|m| (m.to_string(), Value::from(capital(m)))).collect();
-    let mut union = Map::new();
-    if !discriminator.is_empty() {
-        union.insert("discriminator".into(), discriminator.into());
+fn value(field: &'static Field, dialect: Dialect) -> Value {
+    let (kind, format) = match field.kind {
+        FieldKind::String => ("string", None),
+        FieldKind::Int32 => ("integer", Some("int32")),
+        FieldKind::Int64 => ("integer", Some("int64")),
+        FieldKind::Bool => ("boolean", None),
+        FieldKind::Double => ("number", Some("double")),
+        FieldKind::Bytes => ("string", Some("byte")),
+        FieldKind::Any => return json!({}),
+        FieldKind::Message => return field.ty().map_or_else(|| json!({"type": "object"}), |ty| reference(ty, dialect)),
+    };
+    let mut schema = json!({"type": kind});
+    if let Some(format) = field.format.or(format) {
+        schema["format"] = format.into();
     }
-    union.insert("fields-to-discriminateBy".into(), fields.into());
-    Some(json!([union]))
+    if !field.enum_values.is_empty() {
+        schema["enum"] = json!(field.enum_values);
+    }
+    schema
 }
 
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Adds a type and all types it refers to.
-pub fn collect(ty: &'static Type, into: &mut BTreeSet<&'static str>) {
-    if ty.form == JsonForm::Strings || !into.insert(ty.name) {
-        return;
-    }
-    if ty.form != JsonForm::Object {
-        return;
-    }
-    for (_, field) in ty.members() {
-        if let Some(inner) = field.ty() {
-            collect(inner, into);
+    #[test]
+    fn every_reference_leads_somewhere() {
+        for dialect in [Dialect::V2, Dialect::V3] {
+            let all: Vec<&Resource> = machinery::kinds::builtin().iter().map(|r| r.as_ref()).collect();
+            let definitions = definitions(&all, dialect);
+            let text = serde_json::to_string(&definitions).unwrap();
+            for reference in text.split("\"$ref\":\"#/").skip(1) {
+                let name = reference.split('"').next().unwrap().rsplit('/').next().unwrap();
+                assert!(definitions.contains_key(name), "{name}");
+            }
         }
+    }
+
+    #[test]
+    fn patch_metadata_is_there() {
+        let pod = machinery::kinds::find("", "v1", "pods").unwrap();
+        let all = definitions(&[pod.as_ref()], Dialect::V3);
+        let spec = &all["io.k8s.api.core.v1.PodSpec"];
+        let containers = &spec["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert!(spec["required"].as_array().unwrap().contains(&"containers".into()));
+        let pod = &all["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"];
+        assert_eq!(pod[0], json!({"group": "", "version": "v1", "kind": "Pod"}));
     }
 }
