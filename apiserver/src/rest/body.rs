@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use machinery::kinds::{Gvk, split_api_version};
 use machinery::meta;
 use machinery::schema::Type;
@@ -18,14 +18,17 @@ use crate::request::Ctx;
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// Reads a body whole; 413 when it is too large.
-pub async fn read(body: RequestBody) -> Result<Bytes, Status> {
-    match Limited::new(body, MAX_BODY).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Status::request_entity_too_large(format!("limit is {MAX_BODY}")))
+pub async fn read(mut body: RequestBody) -> Result<Bytes, Status> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("error reading request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > MAX_BODY {
+            return Err(Status::request_entity_too_large(format!("limit is {MAX_BODY}")));
         }
-        Err(error) => Err(Status::bad_request(format!("error reading request body: {error}"))),
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.into())
 }
 
 /// What to do about unknown and duplicate fields.
