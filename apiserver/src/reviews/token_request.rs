@@ -75,12 +75,15 @@ async fn admit(ctx: &Ctx, resource: &Resource, body: &mut Value) -> Result<(), S
         warnings: &ctx.warnings,
         app: &ctx.app,
     };
-    let plugins = || ctx.app.admission.iter().filter(|p| p.handles(Operation::Create, resource, "token"));
-    for plugin in plugins() {
-        plugin.admit(&mut attributes).await?;
+    for plugin in &ctx.app.admission {
+        if plugin.handles(Operation::Create, resource, "token") {
+            plugin.admit(&mut attributes).await?;
+        }
     }
-    for plugin in plugins() {
-        plugin.validate(&attributes).await?;
+    for plugin in &ctx.app.admission {
+        if plugin.handles(Operation::Create, resource, "token") {
+            plugin.validate(&attributes).await?;
+        }
     }
     Ok(())
 }
