@@ -1,199 +1,150 @@
-//! The discovery documents, made from the resources that are served.
+//! The classic discovery documents.
 
 use std::sync::Arc;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use machinery::kinds::{self, Resource, Subresource};
-use serde_json::{Value, json};
+use base64::Engine;
+use machinery::kinds::{Resource, Subresource, api_version, groups};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-/// `/api`.
-pub fn api_versions(address: &str) -> Value {
-    let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]);
-    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses})
+/// A group with its served versions, the preferred one first.
+pub(super) struct Group {
+    pub name: String,
+    pub versions: Vec<String>,
+}
+
+/// Place of a built-in group version in discovery; `None` for custom ones, which come last.
+fn priority(group: &str, version: &str) -> Option<usize> {
+    groups().iter().position(|g| g.group == group && g.version == version)
+}
+
+/// Served groups and versions in discovery order; custom groups follow by name, their versions newest first.
+pub(super) fn group_versions(resources: &[Arc<Resource>]) -> Vec<Group> {
+    let mut pairs: Vec<(&str, &str)> = resources.iter().map(|r| (r.group.as_str(), r.version.as_str())).collect();
+    pairs.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.0.cmp(b.0)).then_with(|| stability(b.1).cmp(&stability(a.1))));
+    pairs.dedup();
+    let mut out: Vec<Group> = Vec::new();
+    for (group, version) in pairs {
+        match out.iter_mut().find(|g| g.name == group) {
+            Some(found) => found.versions.push(version.to_string()),
+            None => out.push(Group { name: group.to_string(), versions: vec![version.to_string()] }),
+        }
+    }
+    out
+}
+
+fn order((group, version): &(&str, &str)) -> usize {
+    priority(group, version).unwrap_or(usize::MAX)
+}
+
+/// Sort key of a version: stable before beta before alpha, higher numbers first, other names last.
+fn stability(version: &str) -> (u8, u32, u32, std::cmp::Reverse<String>) {
+    let name = std::cmp::Reverse(version.to_string());
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0, name) };
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, tail) = rest.split_at(end);
+    let Ok(major) = major.parse() else { return (0, 0, 0, name) };
+    let minor = |word: &str| tail.strip_prefix(word).and_then(|n| n.parse().ok());
+    match (tail, minor("beta"), minor("alpha")) {
+        ("", ..) => (3, major, 0, name),
+        (_, Some(beta), _) => (2, major, beta, name),
+        (_, _, Some(alpha)) => (1, major, alpha, name),
+        _ => (0, 0, 0, name),
+    }
+}
+
+/// `/api`: `address` is where the client reached the server.
+pub fn api_versions(resources: &[Arc<Resource>], address: &str) -> Value {
+    let core = group_versions(resources).into_iter().find(|g| g.name.is_empty());
+    json!({
+        "kind": "APIVersions",
+        "versions": core.map(|g| g.versions).unwrap_or_default(),
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    })
 }
 
 /// `/apis`.
-pub fn api_groups(kinds: &[Arc<Resource>]) -> Value {
-    let groups: Vec<Value> = group_names(kinds).iter().filter(|g| !g.is_empty()).filter_map(|g| group_entry(kinds, g)).collect();
+pub fn api_groups(resources: &[Arc<Resource>]) -> Value {
+    let groups: Vec<Value> = group_versions(resources).iter().filter(|g| !g.name.is_empty()).map(group_value).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
-/// `/apis/GROUP`; None for a group that isn't served.
-pub fn group(kinds: &[Arc<Resource>], name: &str) -> Option<Value> {
-    let mut entry = group_entry(kinds, name).filter(|_| !name.is_empty())?;
-    entry["kind"] = "APIGroup".into();
-    entry["apiVersion"] = "v1".into();
-    Some(entry)
+fn group_value(group: &Group) -> Value {
+    let versions: Vec<Value> = group.versions.iter().map(|v| version_value(&group.name, v)).collect();
+    json!({"name": group.name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-fn group_entry(kinds: &[Arc<Resource>], name: &str) -> Option<Value> {
-    let versions: Vec<Value> = versions(kinds, name)
-        .iter()
-        .map(|v| json!({"groupVersion": kinds::api_version(name, v), "version": v}))
-        .collect();
-    let preferred = versions.first()?.clone();
-    Some(json!({"name": name, "versions": versions, "preferredVersion": preferred}))
+fn version_value(group: &str, version: &str) -> Value {
+    json!({"groupVersion": api_version(group, version), "version": version})
 }
 
-/// `/api/v1` and `/apis/GROUP/VERSION`; None for one that isn't served.
-pub fn resource_list(kinds: &[Arc<Resource>], group: &str, version: &str) -> Option<Value> {
-    let mut entries = Vec::new();
-    for resource in kinds.iter().filter(|r| r.group == group && r.version == version) {
-        entries.push(resource_entry(resource));
-        entries.extend(resource.subresources.iter().map(|s| subresource_entry(resource, s)));
+/// `/apis/GROUP`; `None` when nothing of the group is served.
+pub fn group(resources: &[Arc<Resource>], name: &str) -> Option<Value> {
+    let found = group_versions(resources).into_iter().find(|g| !name.is_empty() && g.name == name)?;
+    let mut value = group_value(&found);
+    if let Some(map) = value.as_object_mut() {
+        map.insert("kind".into(), "APIGroup".into());
+        map.insert("apiVersion".into(), "v1".into());
     }
-    if entries.is_empty() {
+    Some(value)
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`; `None` when nothing of it is served.
+pub fn resource_list(resources: &[Arc<Resource>], group: &str, version: &str) -> Option<Value> {
+    let mut served: Vec<&Arc<Resource>> = resources.iter().filter(|r| r.group == group && r.version == version).collect();
+    if served.is_empty() {
         return None;
     }
-    let group_version = kinds::api_version(group, version);
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": entries}))
+    served.sort_by(|a, b| a.plural.cmp(&b.plural));
+    let listed: Vec<Value> = served.iter().flat_map(|r| entries(r)).collect();
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": listed}))
+}
+
+/// A resource and its subresources.
+fn entries(resource: &Resource) -> Vec<Value> {
+    let mut list = vec![resource_entry(resource)];
+    list.extend(resource.subresources.iter().map(|s| subresource_entry(resource, s)));
+    list
 }
 
 fn resource_entry(resource: &Resource) -> Value {
-    let mut entry = json!({
-        "name": resource.plural,
-        "singularName": resource.singular,
-        "namespaced": resource.namespaced,
-        "kind": resource.kind,
-        "verbs": resource.verbs,
-    });
-    add_list(&mut entry, "shortNames", &resource.short_names);
-    add_list(&mut entry, "categories", &resource.categories);
-    if resource.is_stored() {
-        entry["storageVersionHash"] = storage_hash(resource).into();
+    let mut entry = Map::new();
+    entry.insert("name".into(), resource.plural.clone().into());
+    entry.insert("singularName".into(), resource.singular.clone().into());
+    entry.insert("namespaced".into(), resource.namespaced.into());
+    entry.insert("kind".into(), resource.kind.clone().into());
+    entry.insert("verbs".into(), resource.verbs.clone().into());
+    if !resource.short_names.is_empty() {
+        entry.insert("shortNames".into(), resource.short_names.clone().into());
     }
-    entry
+    if !resource.categories.is_empty() {
+        entry.insert("categories".into(), resource.categories.clone().into());
+    }
+    if let Some(hash) = storage_version_hash(resource) {
+        entry.insert("storageVersionHash".into(), hash.into());
+    }
+    Value::Object(entry)
 }
 
 fn subresource_entry(resource: &Resource, sub: &Subresource) -> Value {
-    let mut entry = json!({
-        "name": format!("{}/{}", resource.plural, sub.name),
-        "singularName": "",
-        "namespaced": resource.namespaced,
-        "kind": sub.gvk.kind,
-        "verbs": sub.verbs,
-    });
-    if (&sub.gvk.group, &sub.gvk.version) != (&resource.group, &resource.version) {
-        entry["group"] = sub.gvk.group.clone().into();
-        entry["version"] = sub.gvk.version.clone().into();
+    let mut entry = Map::new();
+    entry.insert("name".into(), format!("{}/{}", resource.plural, sub.name).into());
+    entry.insert("singularName".into(), "".into());
+    entry.insert("namespaced".into(), resource.namespaced.into());
+    // The kind's group version is only told where it differs from the list's.
+    if sub.gvk.group != resource.group || sub.gvk.version != resource.version {
+        entry.insert("group".into(), sub.gvk.group.clone().into());
+        entry.insert("version".into(), sub.gvk.version.clone().into());
     }
-    entry
+    entry.insert("kind".into(), sub.gvk.kind.clone().into());
+    entry.insert("verbs".into(), sub.verbs.clone().into());
+    Value::Object(entry)
 }
 
-/// The aggregated form of `/api` (`core`) or `/apis`.
-pub fn aggregated(kinds: &[Arc<Resource>], core: bool) -> Value {
-    let groups = group_names(kinds).into_iter().filter(|g| g.is_empty() == core);
-    let items: Vec<Value> = groups
-        .map(|group| {
-            let versions: Vec<Value> = versions(kinds, &group).iter().map(|v| aggregated_version(kinds, &group, v)).collect();
-            // The core group has no name.
-            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
-            json!({"metadata": metadata, "versions": versions})
-        })
-        .collect();
-    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
-}
-
-fn aggregated_version(kinds: &[Arc<Resource>], group: &str, version: &str) -> Value {
-    let of_version = kinds.iter().filter(|r| r.group == group && r.version == version);
-    let resources: Vec<Value> = of_version.map(|r| aggregated_resource(r)).collect();
-    json!({"version": version, "freshness": "Current", "resources": resources})
-}
-
-fn aggregated_resource(resource: &Resource) -> Value {
-    let mut entry = json!({
-        "resource": resource.plural,
-        "responseKind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
-        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": resource.singular,
-        "verbs": resource.verbs,
-    });
-    add_list(&mut entry, "shortNames", &resource.short_names);
-    add_list(&mut entry, "categories", &resource.categories);
-    if !resource.subresources.is_empty() {
-        entry["subresources"] = resource.subresources.iter().map(aggregated_subresource).collect();
-    }
-    entry
-}
-
-fn aggregated_subresource(sub: &Subresource) -> Value {
-    let kind = json!({"group": sub.gvk.group, "version": sub.gvk.version, "kind": sub.gvk.kind});
-    json!({"subresource": sub.name, "responseKind": kind, "verbs": sub.verbs})
-}
-
-fn add_list(entry: &mut Value, name: &str, list: &[String]) {
-    if !list.is_empty() {
-        entry[name] = list.into();
-    }
-}
-
-/// Tells clients when the stored version changes; any stable function of it will do.
-fn storage_hash(resource: &Resource) -> String {
-    let text = format!("{}/{}/{}", resource.group, resource.storage_api_version(), resource.kind);
-    BASE64_STANDARD.encode(&Sha256::digest(text)[..8])
-}
-
-/// Groups in discovery order: the built-in ones first, then others as they come.
-fn group_names(kinds: &[Arc<Resource>]) -> Vec<String> {
-    let served = |g: &str| kinds.iter().any(|r| r.group == g);
-    let known = kinds::groups().iter().map(|g| g.group.clone());
-    let mut names: Vec<String> = Vec::new();
-    for name in known.chain(kinds.iter().map(|r| r.group.clone())) {
-        if served(&name) && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
-}
-
-/// Versions of a group, the preferred one first.
-fn versions(kinds: &[Arc<Resource>], group: &str) -> Vec<String> {
-    let known = kinds::groups().iter().filter(|g| g.group == group);
-    let mut known: Vec<_> = known.collect();
-    known.sort_by_key(|g| !g.preferred);
-    let mut names: Vec<String> = Vec::new();
-    for name in known.iter().map(|g| &g.version).chain(kinds.iter().filter(|r| r.group == group).map(|r| &r.version)) {
-        let served = kinds.iter().any(|r| r.group == group && r.version == *name);
-        if served && !names.contains(name) {
-            names.push(name.clone());
-        }
-    }
-    names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn served() -> Vec<Arc<Resource>> {
-        kinds::builtin().iter().filter(|r| r.default_enabled).cloned().collect()
-    }
-
-    #[test]
-    fn every_group_version_lists_its_resources_and_both_forms_agree() {
-        let kinds = served();
-        let (core, rest) = (aggregated(&kinds, true), aggregated(&kinds, false));
-        let mut count = 0;
-        for item in core["items"].as_array().unwrap().iter().chain(rest["items"].as_array().unwrap()) {
-            let group = item["metadata"]["name"].as_str().unwrap_or("");
-            for version in item["versions"].as_array().unwrap() {
-                let list = resource_list(&kinds, group, version["version"].as_str().unwrap()).unwrap();
-                let plain = list["resources"].as_array().unwrap().iter().filter(|r| !r["name"].as_str().unwrap().contains('/'));
-                let names: Vec<&Value> = plain.map(|r| &r["name"]).collect();
-                let others: Vec<&Value> = version["resources"].as_array().unwrap().iter().map(|r| &r["resource"]).collect();
-                assert_eq!(names, others);
-                count += names.len();
-            }
-        }
-        assert_eq!(count, kinds.len());
-    }
-
-    #[test]
-    fn groups_have_a_preferred_version() {
-        let kinds = served();
-        assert_eq!(group(&kinds, "autoscaling").unwrap()["preferredVersion"]["groupVersion"], "autoscaling/v2");
-        assert!(group(&kinds, "nothing").is_none());
-        assert_eq!(api_groups(&kinds)["groups"][0]["name"], "apiregistration.k8s.io");
-    }
+/// First eight bytes of the SHA-256 of the stored kind, in base64.
+fn storage_version_hash(resource: &Resource) -> Option<String> {
+    let gvk = resource.storage_version.as_ref()?;
+    let text = format!("{}/{}/{}", gvk.group, gvk.version, gvk.kind);
+    let digest = Sha256::digest(text.as_bytes());
+    digest.get(..8).map(|head| base64::engine::general_purpose::STANDARD.encode(head))
 }

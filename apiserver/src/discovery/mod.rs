@@ -1,105 +1,128 @@
-//! Discovery, plain and aggregated: what is served, told from the table of kinds.
+//! Discovery, plain and aggregated.
+//!
+//! Documents are pure functions of the served resources (`documents`, `aggregated`); this file picks one by path and
+//! Accept header and keeps the aggregated ones, with their hash, for as long as the served resources stay the same.
 
+mod aggregated;
 mod documents;
+pub mod negotiate;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use machinery::kinds::Resource;
+use parking_lot::Mutex;
 use serde_json::Value;
-use sha2::{Digest, Sha512};
 
 use crate::app::App;
 use crate::http::{self as web, Request, Response};
+use negotiate::Accepted;
 
-/// Media type of the aggregated form.
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub use aggregated::aggregated;
+pub use documents::{api_groups, api_versions, group, resource_list};
 
 /// Answers `/api`, `/apis` and what lies directly below them; None when the path is none of these.
 pub fn handle(app: &Arc<App>, request: &Request) -> Option<Response> {
-    let kinds = app.kinds.all();
-    let aggregated = wants_aggregated(request.headers());
     let path = request.uri().path().trim_matches('/');
-    let (document, media) = match path.split('/').collect::<Vec<_>>()[..] {
-        ["api"] if aggregated => (documents::aggregated(&kinds, true), AGGREGATED),
-        ["apis"] if aggregated => (documents::aggregated(&kinds, false), AGGREGATED),
-        ["api"] => (documents::api_versions(&address(app)), "application/json"),
-        ["apis"] => (documents::api_groups(&kinds), "application/json"),
-        ["api", version] => (documents::resource_list(&kinds, "", version)?, "application/json"),
-        ["apis", group] => (documents::group(&kinds, group)?, "application/json"),
-        ["apis", group, version] => (documents::resource_list(&kinds, group, version)?, "application/json"),
-        _ => return None,
-    };
-    Some(tagged(request.headers(), media, &document))
+    let parts: Vec<&str> = path.split('/').collect();
+    let known = matches!(parts.as_slice(), ["api"] | ["apis"] | ["api", _] | ["apis", _] | ["apis", _, _]);
+    if !known {
+        return None;
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Some(web::status(&machinery::status::Status::method_not_allowed()));
+    }
+    let resources = app.kinds.all();
+    let headers = request.headers();
+    match parts.as_slice() {
+        ["api"] => Some(root(&resources, headers, true, address(headers, request))),
+        ["apis"] => Some(root(&resources, headers, false, String::new())),
+        ["api", version] => plain(resource_list(&resources, "", version), headers),
+        ["apis", name] => plain(group(&resources, name), headers),
+        ["apis", name, version] => plain(resource_list(&resources, name, version), headers),
+        _ => None,
+    }
 }
 
-fn address(app: &App) -> String {
-    let host = app.config.advertise_address.map(|a| a.to_string()).unwrap_or_else(|| "127.0.0.1".into());
-    format!("{host}:{}", app.config.secure_port)
+/// `host:port` under which the client reached us.
+fn address(headers: &HeaderMap, request: &Request) -> String {
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let host = host.or(request.uri().authority().map(|a| a.as_str())).unwrap_or_default();
+    host.to_string()
 }
 
-/// Whether the first acceptable form is the aggregated one.
-fn wants_aggregated(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    let first = accepts.flat_map(|v| v.split(',')).find(|entry| is_plain(entry) || is_aggregated(entry));
-    first.is_some_and(is_aggregated)
+fn root(resources: &[Arc<Resource>], headers: &HeaderMap, core: bool, address: String) -> Response {
+    match negotiate::accepted(headers) {
+        Accepted::Aggregated { protobuf } => shared(resources, core, protobuf, headers),
+        Accepted::Plain { protobuf } => {
+            let document = if core { api_versions(resources, &address) } else { api_groups(resources) };
+            encode(&document, protobuf)
+        }
+    }
 }
 
-fn parameters(entry: &str) -> impl Iterator<Item = &str> {
-    entry.split(';').skip(1).map(str::trim)
+fn plain(document: Option<Value>, headers: &HeaderMap) -> Option<Response> {
+    let protobuf = matches!(negotiate::accepted(headers), Accepted::Plain { protobuf: true });
+    document.map(|document| encode(&document, protobuf))
 }
 
-fn is_aggregated(entry: &str) -> bool {
-    let has = |wanted: &str| parameters(entry).any(|p| p == wanted);
-    entry.trim().starts_with("application/json")
-        && has("as=APIGroupDiscoveryList")
-        && has("g=apidiscovery.k8s.io")
-        && has("v=v2")
-}
-
-fn is_plain(entry: &str) -> bool {
-    let media = entry.split(';').next().unwrap_or_default().trim();
-    matches!(media, "application/json" | "*/*" | "application/*") && !parameters(entry).any(|p| p.starts_with("as="))
-}
-
-/// A document with an ETag; 304 for one that the client has.
-pub fn tagged(headers: &HeaderMap, media: &'static str, document: &Value) -> Response {
-    let body = serde_json::to_vec(document).unwrap_or_default();
-    tagged_bytes(headers, media, body.into())
-}
-
-/// As [`tagged`], for a document that is encoded already.
-pub fn tagged_bytes(headers: &HeaderMap, media: &'static str, body: bytes::Bytes) -> Response {
-    let tag = format!("\"{}\"", hex::encode_upper(Sha512::digest(&body)));
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut response = match known {
-        true => web::reply(StatusCode::NOT_MODIFIED, media, ""),
-        false => web::reply(StatusCode::OK, media, body),
+fn encode(document: &Value, protobuf: bool) -> Response {
+    let encoded = if protobuf { codec::proto::encode(document).ok() } else { None };
+    let mut response = match encoded {
+        Some(body) => web::reply(StatusCode::OK, codec::proto::MEDIA_TYPE, body),
+        None => web::json(StatusCode::OK, document),
     };
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_acceptable_form_wins() {
-        let wants = |accept: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            wants_aggregated(&headers)
-        };
-        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-        let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-        assert!(wants(&format!("{v2},{beta},application/json")));
-        assert!(!wants(&format!("{beta},application/json,{v2}")));
-        assert!(!wants("application/json"));
-        assert!(!wants("*/*"));
-    }
+/// One encoded aggregated document.
+#[derive(Clone)]
+struct Document {
+    key: (u64, bool, bool),
+    body: Bytes,
+    etag: String,
 }
+
+/// The latest documents: both roots in both encodings.
+static DOCUMENTS: LazyLock<Mutex<Vec<Document>>> = LazyLock::new(Mutex::default);
+const KEPT: usize = 8;
+
+fn shared(resources: &[Arc<Resource>], core: bool, protobuf: bool, headers: &HeaderMap) -> Response {
+    let key = (negotiate::fingerprint(resources), core, protobuf);
+    let found = DOCUMENTS.lock().iter().find(|d| d.key == key).cloned();
+    let document = found.unwrap_or_else(|| keep(make(resources, key)));
+    let mut response = match negotiate::matches_etag(headers, &document.etag) {
+        true => web::reply(StatusCode::NOT_MODIFIED, negotiate::AGGREGATED_JSON, Bytes::new()),
+        false => web::reply(StatusCode::OK, negotiate::aggregated_type(protobuf), document.body),
+    };
+    let out = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&document.etag) {
+        out.insert(header::ETAG, etag);
+    }
+    out.insert(header::VARY, HeaderValue::from_static("Accept"));
+    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+}
+
+fn make(resources: &[Arc<Resource>], key: (u64, bool, bool)) -> Document {
+    let value = aggregated(resources, key.1);
+    let json = serde_json::to_vec(&value).unwrap_or_default();
+    let etag = negotiate::etag(&json);
+    let body = if key.2 { codec::proto::encode(&value).unwrap_or_default() } else { json };
+    Document { key, body: body.into(), etag }
+}
+
+fn keep(document: Document) -> Document {
+    let mut kept = DOCUMENTS.lock();
+    if kept.len() >= KEPT {
+        kept.remove(0);
+    }
+    kept.push(document.clone());
+    document
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@ use machinery::kinds::Resource;
 use machinery::schema::{self, Card, Field, FieldKind, JsonForm, ListType, MapType, Type};
 use serde_json::{Value, json};
 
+use super::describe;
+
 /// Which OpenAPI the schema is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -57,6 +59,10 @@ fn of_type(ty: &'static Type, dialect: Dialect) -> Value {
         JsonForm::Strings => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!({}),
     };
+    let description = describe::of_type(ty.name);
+    if !description.is_empty() {
+        schema["description"] = description.into();
+    }
     if let Some(gvk) = group_version_kind(ty) {
         schema["x-kubernetes-group-version-kind"] = json!([gvk]);
     }
@@ -75,7 +81,7 @@ fn group_version_kind(ty: &Type) -> Option<Value> {
 fn object(ty: &'static Type, dialect: Dialect) -> Value {
     let members = ty.members();
     let properties: serde_json::Map<String, Value> =
-        members.iter().map(|(name, f)| (name.to_string(), property(f, dialect))).collect();
+        members.iter().map(|(name, f)| (name.to_string(), described(ty, f, dialect))).collect();
     let required: Vec<&str> = members.iter().filter(|(_, f)| f.required).map(|(name, _)| *name).collect();
     let mut schema = json!({"type": "object"});
     if !properties.is_empty() {
@@ -83,6 +89,15 @@ fn object(ty: &'static Type, dialect: Dialect) -> Value {
     }
     if !required.is_empty() {
         schema["required"] = json!(required);
+    }
+    schema
+}
+
+fn described(ty: &Type, field: &'static Field, dialect: Dialect) -> Value {
+    let mut schema = property(field, dialect);
+    let description = describe::field(ty.name, field.json);
+    if !description.is_empty() {
+        schema["description"] = description.into();
     }
     schema
 }

@@ -8,7 +8,8 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha512};
+
+use crate::discovery::negotiate;
 
 /// A document as gzip.
 #[derive(Clone)]
@@ -19,53 +20,18 @@ pub struct Packed {
     pub etag: String,
 }
 
-/// Takes the pieces of a document, compresses and hashes them on the way.
-pub struct Writer {
-    gzip: GzEncoder<Vec<u8>>,
-    hash: Sha512,
-}
-
-impl Writer {
-    /// An empty document.
-    pub fn new() -> Self {
-        Self { gzip: GzEncoder::new(Vec::new(), Compression::new(6)), hash: Sha512::new() }
-    }
-
-    /// Appends bytes.
-    pub fn put(&mut self, bytes: &[u8]) {
-        self.hash.update(bytes);
-        // Writing into a Vec does not fail.
-        let _ = self.gzip.write_all(bytes);
-    }
-
-    /// Appends a value as JSON.
-    pub fn json(&mut self, value: &serde_json::Value) {
-        self.put(&serde_json::to_vec(value).unwrap_or_default());
-    }
-
-    /// Appends `"name":value`, after a comma unless it is the first.
-    pub fn member(&mut self, first: &mut bool, name: &str, value: &serde_json::Value) {
-        if !std::mem::replace(first, false) {
-            self.put(b",");
-        }
-        self.json(&name.into());
-        self.put(b":");
-        self.json(value);
-    }
-
-    /// The document.
-    pub fn finish(self) -> Packed {
-        let etag = format!("{:?}", hex::encode_upper(self.hash.finalize()));
-        Packed { bytes: self.gzip.finish().unwrap_or_default().into(), etag }
-    }
-}
-
 impl Packed {
-    /// Packs a small document.
+    /// Packs a document.
     pub fn of(plain: &[u8]) -> Self {
-        let mut writer = Writer::new();
-        writer.put(plain);
-        writer.finish()
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::new(6));
+        // Writing into a Vec does not fail.
+        let _ = gzip.write_all(plain);
+        Self { bytes: gzip.finish().unwrap_or_default().into(), etag: negotiate::etag(plain) }
+    }
+
+    /// Packs a document of JSON.
+    pub fn of_json(value: &serde_json::Value) -> Self {
+        Self::of(&serde_json::to_vec(value).unwrap_or_default())
     }
 
     /// The plain bytes.

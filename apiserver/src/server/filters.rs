@@ -10,6 +10,7 @@
 //! 8. the handler
 //! 9. headers: warnings, audit id, cache control; and the count
 
+use futures::future::BoxFuture;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -89,40 +90,43 @@ async fn authenticated(app: Arc<App>, peer: Arc<Peer>, mut request: Request, inf
     if let Err(status) = check_dry_run(&query) {
         return web::status(&status);
     }
-    within_deadline(&app, &info, &query, routes::route(ctx, Arc::new(query.clone()), request)).await
+    let handler: BoxFuture<'static, Response> = Box::pin(routes::route(ctx, Arc::new(query.clone()), request));
+    within_deadline(&app, &info, &query, handler).await
 }
 
-async fn authenticate(app: &App, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<UserInfo, Response> {
-    let asked = AuthnRequest {
-        headers,
-        peer_certs: &peer.certificates,
-        peer_addr: peer.address,
-        path,
-    };
-    match app.authenticator.authenticate(&asked).await {
-        Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(web::status(&Status::unauthorized())),
-        Err(error) => {
-            tracing::info!(%error, from = %peer.address, "unable to authenticate the request");
-            Err(web::status(&Status::unauthorized()))
+/// A boxed future with named borrows: left to itself the compiler can't prove that the caller's future may move.
+fn authenticate<'a>(app: &'a App, peer: &'a Peer, headers: &'a HeaderMap, path: &'a str) -> BoxFuture<'a, Result<UserInfo, Response>> {
+    Box::pin(async move {
+        let asked = AuthnRequest { headers, peer_certs: &peer.certificates, peer_addr: peer.address, path };
+        match app.authenticator.authenticate(&asked).await {
+            Ok(Some(user)) => Ok(user),
+            Ok(None) => Err(web::status(&Status::unauthorized())),
+            Err(error) => {
+                tracing::info!(%error, from = %peer.address, "unable to authenticate the request");
+                Err(web::status(&Status::unauthorized()))
+            }
         }
-    }
+    })
 }
 
-async fn acting_as(app: &App, user: UserInfo, headers: &mut HeaderMap) -> Result<UserInfo, Status> {
-    let Some(wanted) = impersonate::wanted(headers)? else { return Ok(user) };
-    let other = impersonate::impersonate(&user, wanted, &*app.authorizer).await?;
-    impersonate::strip(headers);
-    Ok(other)
+fn acting_as<'a>(app: &'a App, user: UserInfo, headers: &'a mut HeaderMap) -> BoxFuture<'a, Result<UserInfo, Status>> {
+    Box::pin(async move {
+        let Some(wanted) = impersonate::wanted(headers)? else { return Ok(user) };
+        let other = impersonate::impersonate(&user, wanted, &*app.authorizer).await?;
+        impersonate::strip(headers);
+        Ok(other)
+    })
 }
 
 /// The outcome of authorisation; Forbidden says who may not do what.
-async fn authorize(app: &App, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
-    let attributes = Attributes { user, info };
-    match app.authorizer.authorize(&attributes).await {
-        (Decision::Allow, _) => Ok(()),
-        (_, reason) => Err(refusal(&attributes, &reason)),
-    }
+fn authorize<'a>(app: &'a App, user: &'a UserInfo, info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Status>> {
+    Box::pin(async move {
+        let attributes = Attributes { user, info };
+        match app.authorizer.authorize(&attributes).await {
+            (Decision::Allow, _) => Ok(()),
+            (_, reason) => Err(refusal(&attributes, &reason)),
+        }
+    })
 }
 
 struct Seat {
@@ -155,7 +159,7 @@ impl Drop for Seat {
     }
 }
 
-async fn within_deadline(app: &App, info: &RequestInfo, query: &Query, handler: impl Future<Output = Response>) -> Response {
+async fn within_deadline(app: &App, info: &RequestInfo, query: &Query, handler: BoxFuture<'static, Response>) -> Response {
     if info.is_long_running() {
         return handler.await;
     }
