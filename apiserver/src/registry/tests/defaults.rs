@@ -91,7 +91,8 @@ spec:
               path: /x
               type: ''
             name: h
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]
@@ -146,7 +147,8 @@ spec:
               schedulerName: default-scheduler
               securityContext: {}
               terminationGracePeriodSeconds: 30
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]
@@ -183,12 +185,15 @@ spec:
             clientIP:
               timeoutSeconds: 10800
           type: LoadBalancer
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]
 fn secrets_take_in_plain_text() {
-    let got = defaulted("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: b2xk}, stringData: {a: new, b: x}}");
+    let got = defaulted(
+        "{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: b2xk}, stringData: {a: new, b: x}}",
+    );
     expect![[r#"
         apiVersion: v1
         data:
@@ -198,7 +203,8 @@ fn secrets_take_in_plain_text() {
         metadata:
           name: s
         type: Opaque
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]
@@ -223,13 +229,16 @@ fn limit_ranges() {
             min:
               memory: 1Mi
             type: Container
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]
 fn other_workloads() {
     for (manifest, want) in [
-        ("{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {metadata: {labels: {a: b}}}}}", expect![[r#"
+        (
+            "{apiVersion: batch/v1, kind: Job, metadata: {name: j}, spec: {template: {metadata: {labels: {a: b}}}}}",
+            expect![[r#"
             apiVersion: batch/v1
             kind: Job
             metadata:
@@ -248,8 +257,11 @@ fn other_workloads() {
                 metadata:
                   labels:
                     a: b
-        "#]]),
-        ("{apiVersion: batch/v1, kind: CronJob, metadata: {name: j}, spec: {schedule: '@daily'}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: batch/v1, kind: CronJob, metadata: {name: j}, spec: {schedule: '@daily'}}",
+            expect![[r#"
             apiVersion: batch/v1
             kind: CronJob
             metadata:
@@ -260,8 +272,11 @@ fn other_workloads() {
               schedule: '@daily'
               successfulJobsHistoryLimit: 3
               suspend: false
-        "#]]),
-        ("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {volumeClaimTemplates: [{metadata: {name: d}}]}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {volumeClaimTemplates: [{metadata: {name: d}}]}}",
+            expect![[r#"
             apiVersion: apps/v1
             kind: StatefulSet
             metadata:
@@ -284,8 +299,11 @@ fn other_workloads() {
                   name: d
                 status:
                   phase: Pending
-        "#]]),
-        ("{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: s}, spec: {}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: s}, spec: {}}",
+            expect![[r#"
             apiVersion: apps/v1
             kind: DaemonSet
             metadata:
@@ -297,8 +315,11 @@ fn other_workloads() {
                   maxSurge: 0
                   maxUnavailable: 1
                 type: RollingUpdate
-        "#]]),
-        ("{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: h}, spec: {behavior: {scaleUp: {}}}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: h}, spec: {behavior: {scaleUp: {}}}}",
+            expect![[r#"
             apiVersion: autoscaling/v2
             kind: HorizontalPodAutoscaler
             metadata:
@@ -329,8 +350,11 @@ fn other_workloads() {
                     type: Utilization
                 type: Resource
               minReplicas: 1
-        "#]]),
-        ("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n}, spec: {egress: [{ports: [{port: 53}]}]}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n}, spec: {egress: [{ports: [{port: 53}]}]}}",
+            expect![[r#"
             apiVersion: networking.k8s.io/v1
             kind: NetworkPolicy
             metadata:
@@ -343,8 +367,11 @@ fn other_workloads() {
               policyTypes:
               - Ingress
               - Egress
-        "#]]),
-        ("{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b}, roleRef: {kind: Role, name: r}, subjects: [{kind: User, name: u}, {kind: ServiceAccount, name: s}]}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b}, roleRef: {kind: Role, name: r}, subjects: [{kind: User, name: u}, {kind: ServiceAccount, name: s}]}",
+            expect![[r#"
             apiVersion: rbac.authorization.k8s.io/v1
             kind: RoleBinding
             metadata:
@@ -359,8 +386,11 @@ fn other_workloads() {
               name: u
             - kind: ServiceAccount
               name: s
-        "#]]),
-        ("{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: PriorityLevelConfiguration, metadata: {name: p}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {}}}}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: flowcontrol.apiserver.k8s.io/v1, kind: PriorityLevelConfiguration, metadata: {name: p}, spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {}}}}}",
+            expect![[r#"
             apiVersion: flowcontrol.apiserver.k8s.io/v1
             kind: PriorityLevelConfiguration
             metadata:
@@ -376,8 +406,11 @@ fn other_workloads() {
                   type: Queue
                 nominalConcurrencyShares: 30
               type: Limited
-        "#]]),
-        ("{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: w}, webhooks: [{name: a.b.c, clientConfig: {service: {name: s, namespace: n}}, rules: [{operations: [CREATE]}]}]}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingWebhookConfiguration, metadata: {name: w}, webhooks: [{name: a.b.c, clientConfig: {service: {name: s, namespace: n}}, rules: [{operations: [CREATE]}]}]}",
+            expect![[r#"
             apiVersion: admissionregistration.k8s.io/v1
             kind: MutatingWebhookConfiguration
             metadata:
@@ -399,8 +432,11 @@ fn other_workloads() {
                 - CREATE
                 scope: '*'
               timeoutSeconds: 10
-        "#]]),
-        ("{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: x}, spec: {names: {kind: Foo, plural: foos}, versions: [{name: v1, storage: true}]}}", expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: x}, spec: {names: {kind: Foo, plural: foos}, versions: [{name: v1, storage: true}]}}",
+            expect![[r#"
             apiVersion: apiextensions.k8s.io/v1
             kind: CustomResourceDefinition
             metadata:
@@ -419,7 +455,8 @@ fn other_workloads() {
             status:
               storedVersions:
               - v1
-        "#]]),
+        "#]],
+        ),
     ] {
         want.assert_eq(&defaulted(manifest));
     }
@@ -427,16 +464,22 @@ fn other_workloads() {
 
 #[test]
 fn what_the_server_starts() {
-    let pod = created("{apiVersion: v1, kind: Pod, metadata: {name: p, generation: 7}, spec: {containers: [{name: c, image: i}]}, status: {phase: Running}}");
+    let pod = created(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p, generation: 7}, spec: {containers: [{name: c, image: i}]}, status: {phase: Running}}",
+    );
     assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
     assert_eq!(pod["metadata"]["generation"], 1);
-    let gated = created("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {schedulingGates: [{name: a/b}], containers: []}}");
+    let gated = created(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {schedulingGates: [{name: a/b}], containers: []}}",
+    );
     assert_eq!(gated["status"]["conditions"][0]["reason"], "SchedulingGated");
     let namespace = created("{apiVersion: v1, kind: Namespace, metadata: {name: n}}");
     assert_eq!(namespace["spec"]["finalizers"], json!(["kubernetes"]));
     assert_eq!(namespace["status"]["phase"], "Active");
     assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
-    let job = created("{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u-1}, spec: {template: {spec: {}}}}");
+    let job = created(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u-1}, spec: {template: {spec: {}}}}",
+    );
     assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u-1");
     assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
     let daemons = created("{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: d}}");
@@ -450,7 +493,9 @@ fn what_the_server_starts() {
 
 #[test]
 fn defaulting_twice_changes_nothing() {
-    let once = parse(&defaulted("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i, ports: [{containerPort: 1}]}], volumes: [{name: v}]}}"));
+    let once = parse(&defaulted(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i, ports: [{containerPort: 1}]}], volumes: [{name: v}]}}",
+    ));
     let mut twice = once.clone();
     crate::strategy::Strategy::default(&strategy(&once, ""), &mut twice);
     assert_eq!(once, twice);

@@ -14,19 +14,43 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(|f| json!(f)),
         "[ -~é/.%:]{0,20}".prop_map(Value::from),
-        prop_oneof![Just("10.0.0.1"), Just("1Gi"), Just("50%"), Just("None"), Just("-1"), Just("a.b/c[")].prop_map(Value::from),
+        prop_oneof![Just("10.0.0.1"), Just("1Gi"), Just("50%"), Just("None"), Just("-1"), Just("a.b/c[")]
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-            prop::collection::vec((member(), inner), 0..5).prop_map(|entries| Value::Object(entries.into_iter().collect::<Map<_, _>>())),
+            prop::collection::vec((member(), inner), 0..5)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect::<Map<_, _>>())),
         ]
     })
 }
 
 fn member() -> impl Strategy<Value = String> {
-    let known = ["metadata", "spec", "status", "name", "containers", "ports", "template", "selector", "type", "rules", "resources",
-        "limits", "requests", "volumes", "labels", "annotations", "cpu", "storage", "conditions", "clusterIPs", "hard", "default"];
+    let known = [
+        "metadata",
+        "spec",
+        "status",
+        "name",
+        "containers",
+        "ports",
+        "template",
+        "selector",
+        "type",
+        "rules",
+        "resources",
+        "limits",
+        "requests",
+        "volumes",
+        "labels",
+        "annotations",
+        "cpu",
+        "storage",
+        "conditions",
+        "clusterIPs",
+        "hard",
+        "default",
+    ];
     prop_oneof![prop::sample::select(known.to_vec()).prop_map(str::to_owned), "[a-z.]{0,6}"]
 }
 

@@ -3,12 +3,16 @@ use expect_test::expect;
 use serde_json::{Value, json};
 
 fn pod(spec: &str) -> Value {
-    created(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: d, resourceVersion: '5'}}, spec: {spec}}}"))
+    created(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: d, resourceVersion: '5'}}, spec: {spec}}}"
+    ))
 }
 
 #[test]
 fn what_may_change_in_a_pod() {
-    let old = pod("{containers: [{name: c, image: i}], tolerations: [{key: a, operator: Exists}], activeDeadlineSeconds: 10}");
+    let old = pod(
+        "{containers: [{name: c, image: i}], tolerations: [{key: a, operator: Exists}], activeDeadlineSeconds: 10}",
+    );
     let good = [
         with(&old, "/spec/containers/0/image", json!("other")),
         with(&old, "/spec/tolerations/-", json!({"key": "b", "operator": "Exists"})),
@@ -18,23 +22,42 @@ fn what_may_change_in_a_pod() {
         assert_eq!(update_errors(&old, &new, ""), "");
     }
     let bad = [
-        (with(&old, "/spec/containers/-", json!({"name": "d", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"})), expect![[r#"
+        (
+            with(
+                &old,
+                "/spec/containers/-",
+                json!({"name": "d", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}),
+            ),
+            expect![[r#"
             spec.containers: Forbidden: pod updates may not add or remove containers
-        "#]]),
-        (with(&old, "/spec/activeDeadlineSeconds", json!(11)), expect![[r#"
+        "#]],
+        ),
+        (
+            with(&old, "/spec/activeDeadlineSeconds", json!(11)),
+            expect![[r#"
             spec.activeDeadlineSeconds: Invalid value: 11: must be less than or equal to previous value
-        "#]]),
-        (with(&old, "/spec/tolerations", json!([])), expect![[r#"
+        "#]],
+        ),
+        (
+            with(&old, "/spec/tolerations", json!([])),
+            expect![[r#"
             spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds
-        "#]]),
-        (with(&old, "/spec/nodeName", json!("n")), expect![[r#"
+        "#]],
+        ),
+        (
+            with(&old, "/spec/nodeName", json!("n")),
+            expect![[r#"
             spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)
             - nodeName: nil
             + nodeName: "n"
-        "#]]),
-        (with(&old, "/spec/containers/0/image", json!("")), expect![[r#"
+        "#]],
+        ),
+        (
+            with(&old, "/spec/containers/0/image", json!("")),
+            expect![[r#"
             spec.containers[0].image: Required value
-        "#]]),
+        "#]],
+        ),
     ];
     for (new, want) in bad {
         want.assert_eq(&update_errors(&old, &new, ""));
@@ -44,8 +67,10 @@ fn what_may_change_in_a_pod() {
 #[test]
 fn ephemeral_containers_are_only_added() {
     let old = pod("{containers: [{name: c, image: i}]}");
-    let debug = json!({"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"});
-    let new = with(&with(&old, "/spec/ephemeralContainers", json!([debug])), "/spec/nodeName", json!("ignored"));
+    let debug =
+        json!({"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"});
+    let new =
+        with(&with(&old, "/spec/ephemeralContainers", json!([debug])), "/spec/nodeName", json!("ignored"));
     let mut carried = new.clone();
     strategy(&old, "ephemeralcontainers").carry_over(&mut carried, &old);
     assert_eq!((carried["spec"].get("nodeName"), &carried["metadata"]["generation"]), (None, &json!(2)));
@@ -53,18 +78,23 @@ fn ephemeral_containers_are_only_added() {
     expect![[r#"
         spec.ephemeralContainers: Forbidden: existing ephemeral containers "e" may not be removed
 
-    "#]].assert_eq(&update_errors(&carried, &old, "ephemeralcontainers"));
+    "#]]
+    .assert_eq(&update_errors(&carried, &old, "ephemeralcontainers"));
 }
 
 #[test]
 fn resizing() {
     let old = pod("{containers: [{name: c, image: i, resources: {requests: {cpu: 1}}}]}");
-    assert_eq!(update_errors(&old, &with(&old, "/spec/containers/0/resources/requests/cpu", json!("2")), "resize"), "");
+    assert_eq!(
+        update_errors(&old, &with(&old, "/spec/containers/0/resources/requests/cpu", json!("2")), "resize"),
+        ""
+    );
     let less = with(&old, "/spec/containers/0/resources/requests", json!({}));
     expect![[r#"
         spec: Invalid value: "BestEffort": Pod QOS Class may not change as a result of resizing
         spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed
-    "#]].assert_eq(&update_errors(&old, &less, "resize"));
+    "#]]
+    .assert_eq(&update_errors(&old, &less, "resize"));
 }
 
 #[test]
@@ -100,39 +130,94 @@ fn generations() {
 fn fixed_fields() {
     let labels = json!({"matchLabels": {"x": "y"}});
     let cases = [
-        ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, x: y}}, spec: {containers: [{name: c, image: i}]}}}}", "/spec/selector", labels, expect![[r#"
+        (
+            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b, x: y}}, spec: {containers: [{name: c, image: i}]}}}}",
+            "/spec/selector",
+            labels,
+            expect![[r#"
             spec.selector: Invalid value: {"matchLabels":{"x":"y"}}: field is immutable
-        "#]]),
-        ("{apiVersion: v1, kind: Secret, metadata: {name: s}, immutable: true, data: {a: Yg==}}", "/data", json!({}), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, metadata: {name: s}, immutable: true, data: {a: Yg==}}",
+            "/data",
+            json!({}),
+            expect![[r#"
             data: Forbidden: field is immutable when `immutable` is set
-        "#]]),
-        ("{apiVersion: v1, kind: Secret, metadata: {name: s}}", "/type", json!("other"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, metadata: {name: s}}",
+            "/type",
+            json!("other"),
+            expect![[r#"
             type: Invalid value: "other": field is immutable
-        "#]]),
-        ("{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, immutable: true, data: {a: b}}", "/immutable", json!(false), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, immutable: true, data: {a: b}}",
+            "/immutable",
+            json!(false),
+            expect![[r#"
             immutable: Forbidden: field is immutable when `immutable` is set
-        "#]]),
-        ("{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b, namespace: n}, roleRef: {kind: Role, name: r}}", "/roleRef/name", json!("q"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b, namespace: n}, roleRef: {kind: Role, name: r}}",
+            "/roleRef/name",
+            json!("q"),
+            expect![[r#"
             roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"q"}: cannot change roleRef
-        "#]]),
-        ("{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: p}, value: 1}", "/value", json!(2), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: p}, value: 1}",
+            "/value",
+            json!(2),
+            expect![[r#"
             value: Forbidden: may not be changed in an update.
-        "#]]),
-        ("{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {serviceName: a, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}", "/spec/serviceName", json!("b"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: s}, spec: {serviceName: a, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}",
+            "/spec/serviceName",
+            json!("b"),
+            expect![[r#"
             spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden
-        "#]]),
-        ("{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24]}}", "/spec/podCIDRs", json!(["10.0.1.0/24"]), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.0.0.0/24, podCIDRs: [10.0.0.0/24]}}",
+            "/spec/podCIDRs",
+            json!(["10.0.1.0/24"]),
+            expect![[r#"
             spec.podCIDRs: Forbidden: node updates may not change podCIDR except from "" to valid
-        "#]]),
-        ("{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /a}}}", "/spec/hostPath/path", json!("/b"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: PersistentVolume, metadata: {name: v}, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /a}}}",
+            "/spec/hostPath/path",
+            json!("/b"),
+            expect![[r#"
             spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation
-        "#]]),
-        ("{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: v, namespace: n}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}", "/spec/resources/requests/storage", json!("2Gi"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: v, namespace: n}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}",
+            "/spec/resources/requests/storage",
+            json!("2Gi"),
+            expect![[r#"
             spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims
-        "#]]),
-        ("{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: c}, provisioner: a/b}", "/provisioner", json!("c/d"), expect![[r#"
+        "#]],
+        ),
+        (
+            "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: c}, provisioner: a/b}",
+            "/provisioner",
+            json!("c/d"),
+            expect![[r#"
             provisioner: Invalid value: "c/d": field is immutable
-        "#]]),
+        "#]],
+        ),
     ];
     for (manifest, pointer, value, want) in cases {
         let old = created(manifest);
@@ -157,5 +242,14 @@ fn grace() {
     let unscheduled = json!({"spec": {"terminationGracePeriodSeconds": 30}});
     let bound = json!({"spec": {"terminationGracePeriodSeconds": 30, "nodeName": "n"}});
     let done = json!({"spec": {"terminationGracePeriodSeconds": 30, "nodeName": "n"}, "status": {"phase": "Succeeded"}});
-    assert_eq!([grace(&unscheduled, None), grace(&bound, None), grace(&bound, Some(5)), grace(&bound, Some(-1)), grace(&done, None)], [0, 30, 5, 1, 0]);
+    assert_eq!(
+        [
+            grace(&unscheduled, None),
+            grace(&bound, None),
+            grace(&bound, Some(5)),
+            grace(&bound, Some(-1)),
+            grace(&done, None)
+        ],
+        [0, 30, 5, 1, 0]
+    );
 }
