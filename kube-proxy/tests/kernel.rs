@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kube_proxy::chains::{LocalTraffic, Settings};
 use kube_proxy::kernel::Kernel;
-use kube_proxy::model::{Family, Proto, Rules};
+use kube_proxy::model::{Element, Family, Key, Proto, Rules, Set};
 use kube_proxy::parse::{EndpointInfo, Hint, PortInfo, ServiceInfo, SliceInfo};
 use kube_proxy::render::{NodeView, render};
 use kube_proxy::state::{Changes, State};
@@ -293,5 +293,65 @@ fn scale() {
         }
         times.sort();
         println!("one change: median {:?}, worst {:?}", times[10], times[19]);
+    });
+}
+
+#[test]
+fn a_udp_flow_follows_its_service_after_the_clean_up() {
+    isolated(NODE, || {
+        let server = |ip: &str| {
+            let s = UdpSocket::bind((ip, 5353)).unwrap();
+            s.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            s
+        };
+        let (a, b) = (server("10.99.0.2"), server("10.99.0.3"));
+        let mut t = Table::new(settings());
+        t.load();
+        let svc = service("10.96.0.14", Proto::Udp, 0);
+        t.set("ns/dns", &svc, &slice(Proto::Udp, 5353, ips(&["10.99.0.2"])));
+        let client = UdpSocket::bind("10.99.0.1:0").unwrap();
+        client.connect("10.96.0.14:80").unwrap();
+        client.send(b"x").unwrap();
+        assert!(a.recv(&mut [0; 4]).is_ok());
+        t.set("ns/dns", &svc, &slice(Proto::Udp, 5353, ips(&["10.99.0.3"])));
+        client.send(b"x").unwrap();
+        assert!(a.recv(&mut [0; 4]).is_ok(), "the kernel remembers the flow");
+        let mut wanted = kube_proxy::conntrack::Wanted::default();
+        kube_proxy::conntrack::want(&mut wanted, t.state.rules("ns/dns").unwrap());
+        assert_eq!(kube_proxy::conntrack::clean(&t.kernel, Family::V4, &wanted).unwrap(), 1);
+        client.send(b"x").unwrap();
+        assert!(b.recv(&mut [0; 4]).is_ok());
+        assert_eq!(
+            kube_proxy::conntrack::clean(&t.kernel, Family::V4, &wanted).unwrap(),
+            0,
+            "right flows stay"
+        );
+    });
+}
+
+#[test]
+fn both_families_and_service_networks_load() {
+    isolated(NODE, || {
+        let mut t = Table::new(settings());
+        let span = Key::Span("10.96.0.0".parse().unwrap(), "10.96.255.255".parse().unwrap());
+        let rules = Rules { elements: vec![Element::plain(Set::ServiceCidrs, span)], ..Rules::default() };
+        t.state.replace(&"/service-cidrs".into(), rules, &mut Changes::default());
+        t.load();
+        assert_eq!(ask("10.96.0.77:80"), Err(std::io::ErrorKind::TimedOut), "an unassigned service address");
+        let v6 = Settings {
+            family: Family::V6,
+            node_ips: vec!["fd00::1".parse().unwrap()],
+            local: LocalTraffic::Network("fd00:244::/56".parse().unwrap()),
+            ..settings()
+        };
+        let mut t = Table::new(v6);
+        t.load();
+        for sticky in [0, 600] {
+            let mut svc = service("fd00:96::10", Proto::Tcp, sticky);
+            (svc.vips, svc.restricted) = (ips(&["2001:db8::1"]), true);
+            svc.sources = vec!["2001:db8:1::/48".parse().unwrap()];
+            t.set("ns/six", &svc, &slice(Proto::Tcp, 8080, ips(&["fd00:244::2", "fd00:244::3"])));
+        }
+        t.load();
     });
 }
