@@ -10,7 +10,8 @@ use super::documents::{Group, group_versions};
 /// The document of `/api` (`core`) or `/apis`.
 pub fn aggregated(resources: &[Arc<Resource>], core: bool) -> Value {
     let groups = group_versions(resources);
-    let items: Vec<Value> = groups.iter().filter(|g| g.name.is_empty() == core).map(|g| item(resources, g)).collect();
+    let items: Vec<Value> =
+        groups.iter().filter(|g| g.name.is_empty() == core).map(|g| item(resources, g)).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
@@ -21,7 +22,8 @@ fn item(resources: &[Arc<Resource>], group: &Group) -> Value {
 }
 
 fn version(resources: &[Arc<Resource>], group: &str, version: &str) -> Value {
-    let mut served: Vec<&Arc<Resource>> = resources.iter().filter(|r| r.group == group && r.version == version).collect();
+    let mut served: Vec<&Arc<Resource>> =
+        resources.iter().filter(|r| r.group == group && r.version == version).collect();
     served.sort_by(|a, b| a.plural.cmp(&b.plural));
     let listed: Vec<Value> = served.into_iter().map(|r| resource(r)).collect();
     json!({"version": version, "resources": listed, "freshness": "Current"})

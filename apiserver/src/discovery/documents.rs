@@ -20,8 +20,11 @@ fn priority(group: &str, version: &str) -> Option<usize> {
 
 /// Served groups and versions in discovery order; custom groups follow by name, their versions newest first.
 pub(super) fn group_versions(resources: &[Arc<Resource>]) -> Vec<Group> {
-    let mut pairs: Vec<(&str, &str)> = resources.iter().map(|r| (r.group.as_str(), r.version.as_str())).collect();
-    pairs.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.0.cmp(b.0)).then_with(|| stability(b.1).cmp(&stability(a.1))));
+    let mut pairs: Vec<(&str, &str)> =
+        resources.iter().map(|r| (r.group.as_str(), r.version.as_str())).collect();
+    pairs.sort_by(|a, b| {
+        order(a).cmp(&order(b)).then_with(|| a.0.cmp(b.0)).then_with(|| stability(b.1).cmp(&stability(a.1)))
+    });
     pairs.dedup();
     let mut out: Vec<Group> = Vec::new();
     for (group, version) in pairs {
@@ -65,7 +68,8 @@ pub fn api_versions(resources: &[Arc<Resource>], address: &str) -> Value {
 
 /// `/apis`.
 pub fn api_groups(resources: &[Arc<Resource>]) -> Value {
-    let groups: Vec<Value> = group_versions(resources).iter().filter(|g| !g.name.is_empty()).map(group_value).collect();
+    let groups: Vec<Value> =
+        group_versions(resources).iter().filter(|g| !g.name.is_empty()).map(group_value).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -91,13 +95,16 @@ pub fn group(resources: &[Arc<Resource>], name: &str) -> Option<Value> {
 
 /// `/api/v1` and `/apis/GROUP/VERSION`; `None` when nothing of it is served.
 pub fn resource_list(resources: &[Arc<Resource>], group: &str, version: &str) -> Option<Value> {
-    let mut served: Vec<&Arc<Resource>> = resources.iter().filter(|r| r.group == group && r.version == version).collect();
+    let mut served: Vec<&Arc<Resource>> =
+        resources.iter().filter(|r| r.group == group && r.version == version).collect();
     if served.is_empty() {
         return None;
     }
     served.sort_by(|a, b| a.plural.cmp(&b.plural));
     let listed: Vec<Value> = served.iter().flat_map(|r| entries(r)).collect();
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": listed}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": listed}),
+    )
 }
 
 /// A resource and its subresources.

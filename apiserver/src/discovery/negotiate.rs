@@ -10,7 +10,8 @@ use sha2::{Digest, Sha512};
 /// Content type of the aggregated form in JSON.
 pub const AGGREGATED_JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 /// Content type of the aggregated form in protobuf.
-pub const AGGREGATED_PROTOBUF: &str = "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub const AGGREGATED_PROTOBUF: &str =
+    "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// What a client wants of a discovery root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,8 @@ fn alternative(text: &str) -> Option<Accepted> {
 /// The media types of an Accept header, parameters cut off, in order.
 pub fn media_types(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    let types = values.flat_map(|v| v.split(',')).map(|t| t.split(';').next().unwrap_or_default().trim().to_string());
+    let types =
+        values.flat_map(|v| v.split(',')).map(|t| t.split(';').next().unwrap_or_default().trim().to_string());
     types.filter(|t| !t.is_empty()).collect()
 }
 
@@ -90,7 +92,10 @@ pub fn etag(bytes: &[u8]) -> String {
 /// True when `If-None-Match` names the validator.
 pub fn matches_etag(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    values.flat_map(|v| v.split(',')).map(|t| t.trim().trim_start_matches("W/")).any(|t| t == etag || t == "*")
+    values
+        .flat_map(|v| v.split(','))
+        .map(|t| t.trim().trim_start_matches("W/"))
+        .any(|t| t == etag || t == "*")
 }
 
 /// Tells one set of served resources from another within this process.
@@ -98,7 +103,8 @@ pub fn fingerprint(resources: &[Arc<Resource>]) -> u64 {
     let mut hasher = std::collections::hash_map::DefaultHasher::new();
     for resource in resources {
         // A resource value is never changed in place: a new definition makes a new Arc.
-        (Arc::as_ptr(resource) as usize, &resource.group, &resource.version, &resource.plural).hash(&mut hasher);
+        (Arc::as_ptr(resource) as usize, &resource.group, &resource.version, &resource.plural)
+            .hash(&mut hasher);
     }
     hasher.finish()
 }

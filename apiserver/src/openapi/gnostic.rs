@@ -118,7 +118,9 @@ fn parameters(out: &mut Vec<u8>, tag: u32, owner: &Value) {
 fn parameter(out: &mut Vec<u8>, found: &Value) {
     match found.get("in").and_then(Value::as_str) {
         Some("body") => wire::message(out, 1, |out| body_parameter(out, found)),
-        Some("path") => wire::message(out, 2, |out| wire::message(out, 4, |out| plain_parameter(out, found, 5))),
+        Some("path") => {
+            wire::message(out, 2, |out| wire::message(out, 4, |out| plain_parameter(out, found, 5)))
+        }
         _ => wire::message(out, 2, |out| wire::message(out, 3, |out| plain_parameter(out, found, 6))),
     }
 }
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_whole_document_is_readable() {
-        let resources: Vec<_> = machinery::kinds::builtin().iter().filter(|r| r.default_enabled).cloned().collect();
+        let resources: Vec<_> =
+            machinery::kinds::builtin().iter().filter(|r| r.default_enabled).cloned().collect();
         let bytes = document(&crate::openapi::v2(&resources));
         let mut reader = wire::Reader::new(&bytes);
         let mut tags = Vec::new();

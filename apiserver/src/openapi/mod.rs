@@ -70,7 +70,8 @@ fn serve_v2(resources: &Resources, request: &Request) -> Response {
 }
 
 fn serve_index(resources: &Resources, request: &Request) -> Response {
-    let packed = store::get(negotiate::fingerprint(resources), "v3", || Packed::of_json(&v3_index(resources)));
+    let packed =
+        store::get(negotiate::fingerprint(resources), "v3", || Packed::of_json(&v3_index(resources)));
     reply(request, &packed, JSON, false)
 }
 
@@ -102,7 +103,11 @@ fn redirect(path: &str, hash: &str) -> Response {
 /// A packed document, unpacked for clients that do not take gzip. `immutable` for requests that named the hash.
 fn reply(request: &Request, packed: &Packed, content_type: &'static str, immutable: bool) -> Response {
     if negotiate::matches_etag(request.headers(), &packed.etag) {
-        return with_validators(web::reply(StatusCode::NOT_MODIFIED, content_type, Bytes::new()), packed, immutable);
+        return with_validators(
+            web::reply(StatusCode::NOT_MODIFIED, content_type, Bytes::new()),
+            packed,
+            immutable,
+        );
     }
     let gzip = negotiate::takes_gzip(request.headers());
     let body = if gzip { packed.bytes.clone() } else { packed.unpack() };
@@ -134,7 +139,8 @@ fn group_versions(resources: &Resources) -> BTreeMap<String, (&str, &str)> {
 /// the documents. `None` for paths that are not served.
 fn document_hash(resources: &Resources, path: &str) -> Option<String> {
     let made_of: Vec<String> = of_path(resources, path).map(|r| format!("{:?}", parts(r))).collect();
-    (!made_of.is_empty()).then(|| negotiate::hash(format!("{GIT_VERSION} {path} {}", made_of.join(" ")).as_bytes()))
+    (!made_of.is_empty())
+        .then(|| negotiate::hash(format!("{GIT_VERSION} {path} {}", made_of.join(" ")).as_bytes()))
 }
 
 /// What the document says about a resource; the types are fixed for a version of the server.

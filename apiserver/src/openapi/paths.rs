@@ -35,15 +35,26 @@ fn add_resource(all: &mut Map<String, Value>, resource: &Resource, dialect: Dial
     let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
     let collection = format!("{base}{scope}/{}", resource.plural);
     let one = format!("{collection}/{{name}}");
-    place.add(all, &collection, &resource.verbs, &[("list", "get"), ("create", "post"), ("deletecollection", "delete")]);
-    place.add(all, &one, &resource.verbs, &[("get", "get"), ("update", "put"), ("patch", "patch"), ("delete", "delete")]);
+    place.add(
+        all,
+        &collection,
+        &resource.verbs,
+        &[("list", "get"), ("create", "post"), ("deletecollection", "delete")],
+    );
+    place.add(
+        all,
+        &one,
+        &resource.verbs,
+        &[("get", "get"), ("update", "put"), ("patch", "patch"), ("delete", "delete")],
+    );
     if resource.namespaced {
         place.add(all, &format!("{base}/{}", resource.plural), &resource.verbs, &[("list", "get")]);
     }
     for sub in &resource.subresources {
         let gvk = json!({"group": sub.gvk.group, "version": sub.gvk.version, "kind": sub.gvk.kind});
         let place = Place { resource, gvk, object: sub.object_type, dialect };
-        let verbs = [("get", "get"), ("create", "post"), ("update", "put"), ("patch", "patch"), ("delete", "delete")];
+        let verbs =
+            [("get", "get"), ("create", "post"), ("update", "put"), ("patch", "patch"), ("delete", "delete")];
         place.add(all, &format!("{one}/{}", sub.name), &sub.verbs, &verbs);
     }
 }
@@ -66,7 +77,9 @@ impl Place<'_> {
     fn operation(&self, verb: &str, path: &str) -> Value {
         let given = match verb {
             "list" => self.object.and_then(schema::list_type_of),
-            "delete" | "deletecollection" => schema::type_named("io.k8s.apimachinery.pkg.apis.meta.v1.Status"),
+            "delete" | "deletecollection" => {
+                schema::type_named("io.k8s.apimachinery.pkg.apis.meta.v1.Status")
+            }
             _ => self.object,
         };
         let action = match verb {
@@ -81,7 +94,8 @@ impl Place<'_> {
             "x-kubernetes-group-version-kind": self.gvk,
             "responses": {"200": self.response(given), "401": {"description": "Unauthorized"}},
         });
-        let parameters: Vec<Value> = query(verb).iter().map(|(name, kind)| self.parameter(name, "query", kind)).collect();
+        let parameters: Vec<Value> =
+            query(verb).iter().map(|(name, kind)| self.parameter(name, "query", kind)).collect();
         operation["parameters"] = parameters.into();
         self.add_body(verb, &mut operation);
         operation
@@ -94,9 +108,12 @@ impl Place<'_> {
             "patch" => (patch, &PATCHES),
             _ => return,
         };
-        let schema = ty.filter(|_| verb != "patch").map_or_else(|| json!({"type": "object"}), |t| reference(t, self.dialect));
+        let schema = ty
+            .filter(|_| verb != "patch")
+            .map_or_else(|| json!({"type": "object"}), |t| reference(t, self.dialect));
         if self.dialect == Dialect::V3 {
-            let content: Map<String, Value> = media.iter().map(|m| (m.to_string(), json!({"schema": schema}))).collect();
+            let content: Map<String, Value> =
+                media.iter().map(|m| (m.to_string(), json!({"schema": schema}))).collect();
             operation["requestBody"] = json!({"content": content, "required": true});
             return;
         }
@@ -129,10 +146,15 @@ impl Place<'_> {
 
 fn query(verb: &str) -> &'static [(&'static str, &'static str)] {
     match verb {
-        "create" | "update" => &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")],
-        "patch" => {
-            &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("force", "boolean")]
+        "create" | "update" => {
+            &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")]
         }
+        "patch" => &[
+            ("dryRun", "string"),
+            ("fieldManager", "string"),
+            ("fieldValidation", "string"),
+            ("force", "boolean"),
+        ],
         "delete" => &[
             ("dryRun", "string"),
             ("gracePeriodSeconds", "integer"),
@@ -186,7 +208,12 @@ mod tests {
         let one = &all["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"];
         assert_eq!(one["patch"]["x-kubernetes-group-version-kind"]["kind"], "Deployment");
         assert!(one["patch"]["requestBody"]["content"].get(PATCHES[2]).is_some());
-        let names: Vec<&str> = one["patch"]["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
+        let names: Vec<&str> = one["patch"]["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|p| p["name"].as_str())
+            .collect();
         assert!(names.contains(&"fieldValidation") && names.contains(&"dryRun"));
     }
 

@@ -53,8 +53,12 @@ fn of_type(ty: &'static Type, dialect: Dialect) -> Value {
         JsonForm::Duration => json!({"type": "string"}),
         JsonForm::Quantity if dialect == Dialect::V2 => json!({"type": "string"}),
         JsonForm::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-        JsonForm::IntOrString if dialect == Dialect::V2 => json!({"type": "string", "format": "int-or-string"}),
-        JsonForm::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
+        JsonForm::IntOrString if dialect == Dialect::V2 => {
+            json!({"type": "string", "format": "int-or-string"})
+        }
+        JsonForm::IntOrString => {
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+        }
         JsonForm::Raw | JsonForm::FieldsV1 => json!({"type": "object"}),
         JsonForm::Strings => json!({"type": "array", "items": {"type": "string"}}),
         _ => json!({}),
@@ -155,7 +159,9 @@ fn value(field: &'static Field, dialect: Dialect) -> Value {
         FieldKind::Double => ("number", Some("double")),
         FieldKind::Bytes => ("string", Some("byte")),
         FieldKind::Any => return json!({}),
-        FieldKind::Message => return field.ty().map_or_else(|| json!({"type": "object"}), |ty| reference(ty, dialect)),
+        FieldKind::Message => {
+            return field.ty().map_or_else(|| json!({"type": "object"}), |ty| reference(ty, dialect));
+        }
     };
     let mut schema = json!({"type": kind});
     if let Some(format) = field.format.or(format) {
