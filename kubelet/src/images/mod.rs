@@ -244,7 +244,7 @@ pub fn normalize(image: &str) -> Option<String> {
             && p.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
             && p.chars().last().is_some_and(|c| c.is_ascii_alphanumeric())
     };
-    let mut parts = path.trim_end_matches('/').split('/').filter(|_| !path.is_empty());
+    let mut parts = path.strip_suffix('/').unwrap_or(path).split('/').filter(|_| !path.is_empty());
     let host_ok = parts.next().is_none_or(|h| {
         !h.is_empty() && h.chars().all(|c| c.is_ascii_alphanumeric() || "._-:[]".contains(c))
     });

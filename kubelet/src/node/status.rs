@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_biggest_images_are_listed() {
-        let image = |size, tags: usize| cri::Image {
+        let image = |size: u64, tags: usize| cri::Image {
             id: size.to_string(),
             size,
             repo_tags: (0..tags).map(|i| format!("t{i}")).collect(),
