@@ -302,7 +302,7 @@ pub fn type_by_id(id: TypeId) -> &'static Type {
 
 /// All types, sorted by name.
 pub fn all_types() -> &'static [Type] {
-    &tables().types
+    tables().types
 }
 
 /// The list type of a kind, such as `…v1.PodList` for `…v1.Pod`.
