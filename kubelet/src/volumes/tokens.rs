@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn renewal_at_four_fifths_or_a_day() {
-        let held = |life: i64| Held { token: String::new(), issued: 1000, expires: 1000 + life, jitter: 0_i64 };
+        let held =
+            |life: i64| Held { token: String::new(), issued: 1000, expires: 1000 + life, jitter: 0_i64 };
         assert_eq!(held(1000).refresh_at(), 1800);
         assert_eq!(held(365 * 86_400).refresh_at(), 1000 + LONGEST);
     }
