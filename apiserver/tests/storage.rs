@@ -2,12 +2,17 @@
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kube_apiserver::storage::etcd::{Etcd, Options};
 use kube_apiserver::storage::memory::Memory;
 use kube_apiserver::storage::{Batch, Error, Event, Outcome, Storage, Watch, prefix_end};
+
+/// How long etcd may take to answer on a busy machine.
+const COMES_UP: Duration = Duration::from_secs(30);
+/// Pause between two attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 struct Server {
     process: Child,
@@ -48,10 +53,10 @@ async fn on_etcd() -> (Server, Arc<dyn Storage>) {
     let server = start_etcd();
     let options = Options { endpoints: vec![server.url.clone()], ..Options::default() };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
-    let mut tries = 0;
+    let deadline = Instant::now() + COMES_UP;
     while let Err(error) = store.revision().await {
-        tries += 1;
-        assert!(tries < 20, "etcd does not come up: {error}");
+        assert!(Instant::now() < deadline, "etcd does not come up: {error}");
+        tokio::time::sleep(PAUSE).await;
     }
     (server, Arc::new(store))
 }

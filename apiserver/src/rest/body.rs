@@ -136,10 +136,10 @@ fn check_kind(value: &mut Value, expected: &Gvk) -> Result<(), Status> {
     Ok(())
 }
 
-/// DeleteOptions from the body, or from the query when there is none.
+/// DeleteOptions from the body, or from the query when there is none. `null` is none, too.
 pub fn delete_options(headers: &HeaderMap, bytes: &[u8], query: &Query) -> Result<Value, Status> {
     let mut options = match bytes.trim_ascii() {
-        [] => serde_json::json!({}),
+        [] | b"null" => serde_json::json!({}),
         _ => decode_options(headers, bytes)?,
     };
     let Some(map) = options.as_object_mut() else {

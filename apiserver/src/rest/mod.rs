@@ -154,7 +154,16 @@ async fn dispatch(ctx: &Ctx, target: Target, query: &Query, request: Request) ->
     }
 }
 
+/// Refuses verbs the resource doesn't have, and those that go with a name without one, or the other way round.
 fn check_verb(target: &Target, verb: &str) -> Result<(), Status> {
+    let misplaced = match verb {
+        "update" | "patch" => target.name.is_empty(),
+        "create" => !target.name.is_empty() && target.subresource.is_empty(),
+        _ => false,
+    };
+    if misplaced {
+        return Err(target.not_supported(verb));
+    }
     let has = match target.subresource() {
         Some(sub) => sub.verbs.iter().any(|v| v == verb),
         None => target.resource.has_verb(verb),

@@ -160,6 +160,8 @@ fn kubelet_config() -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
+        // The default refuses cgroup v1; a lab takes the machine as it is.
+        "failCgroupV1": false,
         "staticPodPath": "/etc/kubernetes/manifests",
         "clusterDNS": [DNS_IP],
         "clusterDomain": "cluster.local",
