@@ -41,6 +41,8 @@ pub async fn create(ctx: &Ctx, target: &Target, mut eviction: Value, format: &Fo
 }
 
 async fn evict(ctx: &Ctx, pods: &Target, options: &Value) -> Result<(), Status> {
+    // A budget that was made just before counts.
+    ctx.app.reader.caught_up().await?;
     let pod = Current::load(ctx, pods).await?.ok_or_else(|| pods.not_found())?;
     if needs_no_budget(&pod.value) {
         return delete_object(ctx, pods, options).await.map(|_| ());
