@@ -24,8 +24,8 @@ pub fn conflist(cidrs: &[IpNet], mtu: u32) -> Value {
             {
                 "type": "bridge",
                 "bridge": BRIDGE,
+                // The default route comes from ipam; isDefaultGateway would add it a second time and fail.
                 "isGateway": true,
-                "isDefaultGateway": true,
                 "ipMasq": false,
                 "hairpinMode": true,
                 "mtu": mtu,
