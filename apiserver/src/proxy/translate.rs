@@ -14,7 +14,8 @@ use machinery::status::Status;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::spdy::session::StreamWriter;
 use super::spdy::{Session, Stream};
@@ -125,7 +126,8 @@ where
             return;
         }
     }
-    let _ = sink.send(Message::Close(None)).await;
+    // Clients take a close without a code for a broken connection.
+    let _ = sink.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await;
 }
 
 /// The streams of a session with a kubelet.
