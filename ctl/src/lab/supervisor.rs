@@ -146,7 +146,18 @@ fn spawn(daemon: &Daemon, logs: &Path) -> Result<i32> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0);
+    unblock_signals(&mut command);
     Ok(command.spawn().with_context(|| format!("running {program}"))?.id() as i32)
+}
+
+/// The supervisor blocks the signals it reads from a descriptor, and a child would inherit that: SIGTERM would never
+/// reach a daemon.
+#[allow(unsafe_code)] // the hook only sets the signal mask, which is safe between fork and exec
+fn unblock_signals(command: &mut Command) {
+    let clear = || SigSet::empty().thread_set_mask().map_err(std::io::Error::from);
+    unsafe {
+        command.pre_exec(clear);
+    }
 }
 
 fn next_due(slots: &[Slot<'_>]) -> Option<Duration> {
