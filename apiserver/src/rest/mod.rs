@@ -138,6 +138,7 @@ async fn dispatch(ctx: &Ctx, target: Target, query: &Query, request: Request) ->
         return connect(ctx, &target, request).await;
     }
     check_verb(&target, &ctx.info.verb)?;
+    ctx.warnings.add(deprecation(&target.resource));
     if method == Method::POST && reviews::handles(&target.resource, &target.subresource) {
         return create::review(ctx, &target, query, request).await;
     }
@@ -151,6 +152,15 @@ async fn dispatch(ctx: &Ctx, target: Target, query: &Query, request: Request) ->
         "delete" => delete::delete(ctx, &target, query, request).await,
         "deletecollection" => delete::delete_collection(ctx, &target, query, request).await,
         verb => Err(target.not_supported(verb)),
+    }
+}
+
+/// What every request for a deprecated kind is told.
+fn deprecation(resource: &Resource) -> &'static str {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "endpoints") => "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ("", "componentstatuses") => "v1 ComponentStatus is deprecated in v1.19+",
+        _ => "",
     }
 }
 

@@ -108,8 +108,8 @@ pub struct ListParams {
 impl ListParams {
     /// Reads ListOptions from a query.
     pub fn from_query(query: &Query) -> Result<Self, Status> {
-        let bad = |what: &str, why: String| Status::bad_request(format!("unable to parse requirement: {what}: {why}"));
-        let labels = LabelSelector::parse(query.get("labelSelector")).map_err(|e| bad("labelSelector", e))?;
+        let bad = |why: String| Status::bad_request(format!("unable to parse requirement: {why}"));
+        let labels = LabelSelector::parse(query.get("labelSelector")).map_err(bad)?;
         let fields = FieldSelector::parse(query.get("fieldSelector")).map_err(Status::bad_request)?;
         let send_initial = query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents"));
         let params = Self {

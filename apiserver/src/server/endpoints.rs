@@ -15,6 +15,8 @@ use crate::internal;
 use crate::storage::{Outcome, prefix_end};
 
 const EVERY: Duration = Duration::from_secs(10);
+/// First pause after a failure; what fails the same way again is tried less often.
+const RETRY: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(15);
 const NAME: &str = "kubernetes";
 const NAMESPACE: &str = "default";
@@ -26,13 +28,19 @@ pub async fn run(app: Arc<App>) {
         tracing::warn!("no address to advertise; the endpoints of the kubernetes service are not kept");
         return std::future::pending().await;
     };
+    let (mut wait, mut said) = (RETRY, String::new());
     loop {
-        let kept = keep(&app, address).await;
-        match &kept {
-            Ok(()) => app.health.set("poststarthook/bootstrap-controller", Ok(())),
-            Err(status) => tracing::warn!(error = status.message, "the kubernetes service can't be kept"),
+        let why = keep(&app, address).await.err().map(|status| status.message).unwrap_or_default();
+        if why.is_empty() {
+            app.health.set("poststarthook/bootstrap-controller", Ok(()));
+            wait = EVERY;
+        } else if why == said {
+            wait = (wait * 2).min(EVERY);
+        } else {
+            tracing::warn!(error = why, "the kubernetes service can't be kept");
+            wait = RETRY;
         }
-        let wait = if kept.is_ok() { EVERY } else { Duration::from_secs(1) };
+        said = why;
         let jitter = rand::rng().random_range(0.9..1.1);
         tokio::time::sleep(wait.mul_f64(jitter)).await;
     }

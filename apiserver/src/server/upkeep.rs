@@ -37,6 +37,7 @@ pub async fn watch_health(app: Arc<App>) {
 pub async fn compact(app: Arc<App>) {
     let every = app.config.etcd_compaction_interval;
     let (mut counter, mut revision) = (0, 0);
+    app.cache.synced().await;
     loop {
         match app.storage.compact(revision, counter).await {
             Ok((now, newest)) => {
