@@ -1,5 +1,6 @@
 //! Logs on stderr in klog's text form, levels as `--v`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use tracing::field::{Field, Visit};
@@ -19,7 +20,7 @@ pub fn init(component: &str, v: u8) {
     };
     let quiet = if v >= 8 { "debug" } else { "warn" };
     let spec = format!(
-        "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},kube={quiet},kube_client={quiet},\
+        "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},kube_client={quiet},\
          kube_runtime={quiet},tower={quiet},tonic={quiet}"
     );
     let filter = EnvFilter::try_from_env("COXSWAIN_LOG").unwrap_or_else(|_| EnvFilter::new(spec));
@@ -31,6 +32,30 @@ pub fn init(component: &str, v: u8) {
     if subscriber.try_init().is_ok() {
         tracing::info!(component, version = env!("CARGO_PKG_VERSION"), "starting");
     }
+}
+
+/// An error with its causes as one sentence, each part said once.
+pub fn brief(error: &dyn std::error::Error) -> String {
+    let mut text = without_dump(&error.to_string()).into_owned();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let part = cause.to_string();
+        let part = without_dump(&part);
+        if !text.contains(part.as_ref()) {
+            text = format!("{text}: {part}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The kube crate says a Status twice, the second time as Rust prints a structure for debugging. This leaves the
+/// first alone.
+fn without_dump(text: &str) -> Cow<'_, str> {
+    const DUMP: &str = " (Status {";
+    let Some((before, dump)) = text.split_once(DUMP) else { return Cow::Borrowed(text) };
+    let after = dump.rsplit_once("})").map_or("", |(_, after)| after);
+    Cow::Owned(format!("{}{after}", before.replace("ApiError: ", "")))
 }
 
 struct Klog {
@@ -72,8 +97,9 @@ struct Fields {
 
 impl Fields {
     fn add(&mut self, field: &Field, value: String) {
+        let value = without_dump(&value);
         if field.name() == "message" {
-            self.message = value;
+            self.message = value.into_owned();
         } else {
             self.rest.push_str(&format!(" {}={value}", field.name()));
         }
@@ -88,5 +114,20 @@ impl Visit for Fields {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_said_once() {
+        let long = "list: ApiError: pods is forbidden: Forbidden (Status { code: 403, message: \"(x)\", \
+                    details: Some(StatusDetails { uid: \"\" }) }) after 3 tries";
+        assert_eq!(without_dump(long), "list: pods is forbidden: Forbidden after 3 tries");
+        assert_eq!(without_dump("plain (text)"), "plain (text)");
+        let error = anyhow::anyhow!("refused").context("connect: refused").context("list pods");
+        assert_eq!(brief(error.as_ref()), "list pods: connect: refused");
     }
 }
