@@ -42,7 +42,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let client = daemon::client::from_kubeconfig(&path, AGENT).await?;
     let tasks = Tasks::new(stop.child_token());
     let health = Health::new();
-    serve(&config, &client, &health, &tasks).await?;
+    // The port is held until the lease is released: the identity in the lease rests on it.
+    let closing = CancellationToken::new();
+    serve(&config, &client, &health, &tasks, &closing).await?;
     let caches = Caches::new(client.clone(), tasks.clone());
     warm(&caches);
     let outcome = match config.leader_elect {
@@ -53,6 +55,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             Ok(())
         }
     };
+    closing.cancel();
     tasks.drain(config.controller_shutdown_timeout).await;
     if outcome.is_ok() && !stop.is_cancelled() {
         return Err(anyhow!("a task failed"));
@@ -104,12 +107,11 @@ async fn lead(
 }
 
 fn lease(config: &Config) -> LeaseConfig {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let identity = format!("{}_{}", host.trim(), uuid::Uuid::new_v4());
+    let port = Some(SocketAddr::new(config.bind_address, config.secure_port));
     LeaseConfig {
         namespace: config.leader_elect_resource_namespace.clone(),
         name: config.leader_elect_resource_name.clone(),
-        identity,
+        identity: control::lease::identity(port),
         lease: config.leader_elect_lease_duration,
         renew: config.leader_elect_renew_deadline,
         retry: config.leader_elect_retry_period,
@@ -173,7 +175,13 @@ fn warm(caches: &Caches) {
 }
 
 /// The secure port.
-async fn serve(config: &Config, client: &kube::Client, health: &Arc<Health>, tasks: &Tasks) -> Result<()> {
+async fn serve(
+    config: &Config,
+    client: &kube::Client,
+    health: &Arc<Health>,
+    tasks: &Tasks,
+    closing: &CancellationToken,
+) -> Result<()> {
     if config.secure_port == 0 {
         return Ok(());
     }
@@ -191,6 +199,6 @@ async fn serve(config: &Config, client: &kube::Client, health: &Arc<Health>, tas
         .health(health.clone())
         .metrics(Metrics::new())
         .guard(Arc::new(Delegated::new(guard)));
-    tasks.spawn_result("serving", serving.run_on(listener, tasks.token().clone()));
+    tasks.spawn_result("serving", serving.run_on(listener, closing.clone()));
     Ok(())
 }

@@ -44,7 +44,9 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
         daemon::client::from_kubeconfig(&path.context("no --kubeconfig is given")?, "kube-scheduler").await?;
     let tasks = Tasks::new(token.clone());
     let (health, metrics) = (Health::new(), Metrics::new());
-    serve(&flags, &health, &metrics, &tasks).await?;
+    // The port is held until the lease is released: the identity in the lease rests on it.
+    let closing = CancellationToken::new();
+    serve(&flags, &health, &metrics, &tasks, &closing).await?;
 
     let caches = Caches::new(client.clone(), tasks.clone());
     let scheduler = assemble(&file, &client, &metrics, &tasks);
@@ -56,6 +58,7 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
         act(&caches, scheduler, &token).await;
         Ok(())
     };
+    closing.cancel();
     token.cancel();
     tasks.drain(DRAIN).await;
     outcome
@@ -165,7 +168,7 @@ async fn lead(
     let mut config = lease::Config::new(
         &flags.leader_elect_resource_namespace,
         &flags.leader_elect_resource_name,
-        &identity(),
+        &lease::identity(Some(SocketAddr::new(flags.bind_address, flags.secure_port))),
     );
     config.lease = flags.leader_elect_lease_duration;
     config.renew = flags.leader_elect_renew_deadline;
@@ -199,12 +202,13 @@ async fn until_done(
     }
 }
 
-fn identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}_{:016x}", host.trim(), rand::random::<u64>())
-}
-
-async fn serve(flags: &Flags, health: &Arc<Health>, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<()> {
+async fn serve(
+    flags: &Flags,
+    health: &Arc<Health>,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+    closing: &CancellationToken,
+) -> Result<()> {
     if flags.secure_port == 0 {
         return Ok(());
     }
@@ -219,8 +223,9 @@ async fn serve(flags: &Flags, health: &Arc<Health>, metrics: &Arc<Metrics>, task
         let client = daemon::client::from_kubeconfig(&path, "kube-scheduler").await?;
         serving = serving.guard(Arc::new(Delegated::new(client)));
     }
-    let token = tasks.token().clone();
-    tasks.spawn_result("secure port", async move { serving.run(token).await });
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    tasks.spawn_result("secure port", serving.run_on(listener, closing.clone()));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! One identity per controller (`--use-service-account-credentials`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 const NAMESPACE: &str = "kube-system";
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -23,12 +26,14 @@ pub struct Identities {
     /// Set when each controller is to act as its own service account.
     target: Option<Target>,
     tasks: Tasks,
+    /// One client per account, made when first asked for.
+    made: Arc<Mutex<HashMap<&'static str, Arc<OnceCell<kube::Client>>>>>,
 }
 
 impl Identities {
     /// `target` is the API server to reach with the controllers' own tokens, `None` to share the root identity.
     pub fn new(root: kube::Client, target: Option<Target>, tasks: Tasks) -> Self {
-        Self { root, target, tasks }
+        Self { root, target, tasks, made: Arc::default() }
     }
 
     /// The client of a controller. Waits until it has its first token, which is renewed from then on.
@@ -36,6 +41,11 @@ impl Identities {
         let Some(target) = self.target.clone().filter(|_| !account.is_empty()) else {
             return self.root.clone();
         };
+        let slot = self.made.lock().entry(account).or_default().clone();
+        slot.get_or_init(|| self.make(account, target)).await.clone()
+    }
+
+    async fn make(&self, account: &'static str, target: Target) -> kube::Client {
         let cell: TokenCell = Arc::new(ArcSwap::from_pointee(None));
         let mut due = self.obtain(account, &cell).await;
         let (renewer, renewed) = (self.clone(), cell.clone());
@@ -72,25 +82,35 @@ impl Identities {
 
     async fn request(&self, account: &str) -> Result<(String, Timestamp)> {
         let api: Api<ServiceAccount> = Api::namespaced(self.root.clone(), NAMESPACE);
-        if api.get_opt(account).await.context("get service account")?.is_none() {
-            let mut object = ServiceAccount::default();
-            object.metadata.name = Some(account.into());
-            match api.create(&PostParams::default(), &object).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                other => drop(other.context("create service account")?),
-            }
+        match token(&api, account).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => create(&api, account).await?,
+            answer => return read(answer.context("request token")?),
         }
-        let body = serde_json::json!({
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": LIFETIME.as_secs()},
-        });
-        let params = PostParams::default();
-        let answer: TokenRequest =
-            api.create_subresource("token", account, &params, &body).await.context("request token")?;
-        let status = answer.status.context("token request without status")?;
-        let token = status.token.context("token request without token")?;
-        let expiry = status.expiration_timestamp.context("token request without expiry")?;
-        Ok((token, expiry.0))
+        read(token(&api, account).await.context("request token")?)
     }
+}
+
+async fn create(api: &Api<ServiceAccount>, account: &str) -> Result<()> {
+    let mut object = ServiceAccount::default();
+    object.metadata.name = Some(account.into());
+    match api.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop).context("create service account"),
+    }
+}
+
+async fn token(api: &Api<ServiceAccount>, account: &str) -> kube::Result<TokenRequest> {
+    let body = serde_json::json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": LIFETIME.as_secs()},
+    });
+    api.create_subresource("token", account, &PostParams::default(), &body).await
+}
+
+fn read(answer: TokenRequest) -> Result<(String, Timestamp)> {
+    let status = answer.status.context("token request without status")?;
+    let token = status.token.context("token request without token")?;
+    let expiry = status.expiration_timestamp.context("token request without expiry")?;
+    Ok((token, expiry.0))
 }

@@ -17,14 +17,18 @@ use kube::api::Api;
 use kube::runtime::watcher;
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 
-/// Room for a subscriber that is behind by this many events; beyond it is told how many it missed.
-const SUBSCRIBER_ROOM: usize = 4096;
 /// Waits between attempts to reach the API server.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// A cluster that starts is ready within seconds; until a cache was filled once, waits stay short for this long.
+const STARTING: Duration = Duration::from_secs(10);
+const STARTING_WAIT: Duration = Duration::from_millis(250);
+/// A watch that is back within this time is not worth a line: that is a connection changed, or a start in parallel.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Namespace and name; the namespace is empty for cluster-scoped objects.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -145,7 +149,6 @@ impl<T> Clone for Cache<T> {
 struct Inner<T> {
     store: RwLock<Store<T>>,
     handlers: RwLock<Vec<Handler<T>>>,
-    events: broadcast::Sender<Event<T>>,
     synced: watch::Sender<bool>,
     seen: AtomicU64,
 }
@@ -178,17 +181,17 @@ where
     }
 
     async fn follow(self, name: &str, api: Api<T>, config: watcher::Config, trim: Option<Trim<T>>) {
-        let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut trouble = Trouble::new();
         let mut stream = pin!(watcher(api, config));
         while let Some(event) = stream.next().await {
             match event {
+                Ok(watcher::Event::Init) => self.take(watcher::Event::Init, None),
                 Ok(event) => {
-                    backoff.reset();
+                    trouble.over(name);
                     self.take(event, trim.as_ref());
                 }
                 Err(error) => {
-                    let wait = backoff.next_wait();
-                    tracing::warn!(name, error = describe(&error), wait = ?wait, "watch failed");
+                    let wait = trouble.wait(name, &error, self.is_synced());
                     tokio::time::sleep(wait).await;
                 }
             }
@@ -196,18 +199,44 @@ where
     }
 }
 
-/// An error with its causes, which the kube crate keeps apart.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+/// A watch that does not work, since when, and what was said about it.
+struct Trouble {
+    started: Instant,
+    backoff: Backoff,
+    since: Option<Instant>,
+    said: Option<String>,
+}
+
+impl Trouble {
+    fn new() -> Self {
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Self { started: Instant::now(), backoff, since: None, said: None }
     }
-    text
+
+    fn over(&mut self, name: &str) {
+        if self.since.take().is_none() {
+            return;
+        }
+        self.backoff.reset();
+        if self.said.take().is_some() {
+            tracing::info!(name, "watch works again");
+        }
+    }
+
+    /// Says once what is wrong, if it lasts, and how long to wait.
+    fn wait(&mut self, name: &str, error: &dyn std::error::Error, filled: bool) -> Duration {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let text = daemon::logging::brief(error);
+        if now - since >= SILENCE && self.said.as_ref() != Some(&text) {
+            tracing::warn!(name, error = text, "watch failed");
+            self.said = Some(text);
+        } else {
+            tracing::debug!(name, error = text, "watch failed");
+        }
+        let wait = self.backoff.next_wait();
+        if !filled && now - self.started < STARTING { wait.min(STARTING_WAIT) } else { wait }
+    }
 }
 
 impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
@@ -217,7 +246,6 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
         let inner = Inner {
             store: RwLock::new(store),
             handlers: RwLock::default(),
-            events: broadcast::channel(SUBSCRIBER_ROOM).0,
             synced: watch::channel(false).0,
             seen: AtomicU64::new(0),
         };
@@ -264,14 +292,14 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
             o.meta().resource_version == new.meta().resource_version && o.meta().uid == new.meta().uid
         };
         if !old.as_ref().is_some_and(same) {
-            self.tell(Event { key, old, new: Some(new) });
+            self.tell(&Event { key, old, new: Some(new) });
         }
     }
 
     fn remove(&self, key: &Key, last: Option<T>) {
         let old = self.inner.store.write().remove(key);
         let Some(old) = last.map(Arc::new).or(old) else { return };
-        self.tell(Event { key: key.clone(), old: Some(old), new: None });
+        self.tell(&Event { key: key.clone(), old: Some(old), new: None });
     }
 
     fn end_listing(&self) {
@@ -281,29 +309,20 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
         self.inner.synced.send_replace(true);
     }
 
-    fn tell(&self, event: Event<T>) {
+    fn tell(&self, event: &Event<T>) {
         for handler in self.inner.handlers.read().iter() {
-            handler(&event);
-        }
-        if self.inner.events.receiver_count() > 0 {
-            // The only error is that the last subscriber has just left.
-            let _ = self.inner.events.send(event);
+            handler(event);
         }
     }
 
     /// Calls `handler` for everything there is now, then for every change, in order, inside the cache's task:
-    /// it must be quick and must not block. Unlike a subscriber it misses nothing.
+    /// it must be quick and must not block.
     pub fn handle(&self, handler: impl Fn(&Event<T>) + Send + Sync + 'static) {
         let mut handlers = self.inner.handlers.write();
         for object in self.list() {
             handler(&Event { key: Key::of(&*object), old: None, new: Some(object) });
         }
         handlers.push(Box::new(handler));
-    }
-
-    /// Changes from now on. A subscriber that falls far behind is told so and should look at the whole again.
-    pub fn subscribe(&self) -> broadcast::Receiver<Event<T>> {
-        self.inner.events.subscribe()
     }
 
     /// One object. `namespace` is empty for cluster-scoped kinds.

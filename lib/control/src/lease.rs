@@ -1,5 +1,6 @@
 //! Leader election by a Lease object, with client-go's rules and timings.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -8,11 +9,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, PostParams};
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::backoff::jitter;
+use crate::backoff::{Backoff, jitter};
+
+const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// Names and timings of an election.
 #[derive(Clone, Debug)]
@@ -41,6 +46,32 @@ impl Config {
             retry: Duration::from_secs(2),
         }
     }
+}
+
+/// A candidate's identity: the host's name, an underscore, and an id.
+///
+/// A candidate that listens on `port` for as long as it may act gets an id that is the same after a restart: while a
+/// listener holds an address in a network namespace nobody else can, so the former holder of this identity is dead,
+/// and its lease may be taken up at once instead of waited out. Without a port the id is random.
+pub fn identity(port: Option<SocketAddr>) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_string();
+    let host = read("/proc/sys/kernel/hostname");
+    let boot = read("/proc/sys/kernel/random/boot_id");
+    let network = std::fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let id = match port.filter(|p| p.port() != 0 && !boot.is_empty()) {
+        Some(port) => {
+            stable_id(&format!("{host}|{boot}|{}|{}|{port}", read("/etc/machine-id"), network.display()))
+        }
+        None => Uuid::new_v4(),
+    };
+    format!("{host}_{id}")
+}
+
+fn stable_id(text: &str) -> Uuid {
+    let digest = Sha256::digest(text.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// Who leads, as this candidate knows.
@@ -134,8 +165,14 @@ impl LeaderElector {
     }
 
     async fn acquire(&mut self) {
-        while !self.attempt().await {
-            tokio::time::sleep(jitter(self.config.retry)).await;
+        // A server that is not ready yet is asked again soon; one that says another leads, at the usual pace.
+        let mut backoff = Backoff::new(FIRST_RETRY.min(self.config.retry), self.config.retry);
+        loop {
+            match self.attempt().await {
+                Some(true) => return,
+                Some(false) => tokio::time::sleep(jitter(self.config.retry)).await,
+                None => tokio::time::sleep(backoff.next_wait()).await,
+            }
         }
     }
 
@@ -146,17 +183,17 @@ impl LeaderElector {
             tokio::time::sleep(self.config.retry).await;
             let deadline = renewed + self.config.renew;
             match tokio::time::timeout_at(deadline, self.attempt()).await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) if Instant::now() < deadline => {}
+                Ok(Some(true)) => renewed = Instant::now(),
+                Ok(_) if Instant::now() < deadline => {}
                 _ => return,
             }
         }
     }
 
-    /// One try to take or renew the lease.
-    async fn attempt(&mut self) -> bool {
+    /// One try to take or renew the lease; `None` if the server could not be asked.
+    async fn attempt(&mut self) -> Option<bool> {
         match self.try_hold().await {
-            Ok(held) => held,
+            Ok(held) => Some(held),
             Err(error) => {
                 tracing::debug!(
                     lease = self.config.name,
@@ -167,7 +204,7 @@ impl LeaderElector {
                 if let Some((lease, _)) = &mut self.observed {
                     lease.metadata.resource_version = None;
                 }
-                false
+                None
             }
         }
     }
@@ -343,6 +380,25 @@ mod tests {
         assert_eq!(*a.borrow(), Leadership::Leading);
         secs(4).await;
         assert_eq!(*a.borrow(), Leadership::Lost);
+    }
+
+    #[test]
+    fn an_identity_is_bound_to_its_port() {
+        let at = |port: u16| identity(Some(SocketAddr::from(([127, 0, 0, 1], port))));
+        assert_eq!(at(10257), at(10257));
+        assert_ne!(at(10257), at(10258));
+        assert_ne!(identity(None), identity(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_leader_is_followed_by_itself_at_once() {
+        let store = Memory::default();
+        let config = Config::new("kube-system", "test", "host_1");
+        let dead = LeaderElector::with_store(Box::new(store.clone()), config);
+        store.put(dead.claim(&Lease::default()), true).unwrap();
+        let (again, _stop) = start(&store, "host_1");
+        secs(1).await;
+        assert_eq!(*again.borrow(), Leadership::Leading);
     }
 
     #[tokio::test(start_paused = true)]

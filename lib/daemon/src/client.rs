@@ -4,7 +4,7 @@
 //! When a client certificate is replaced on disk, new requests go over new connections made with the new one.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct Target {
     insecure: bool,
     server_name: Option<String>,
     namespace: String,
+    /// Connections shared by all clients without a certificate: what they show is in each request.
+    anonymous: Arc<OnceLock<Pools>>,
 }
 
 impl Target {
@@ -88,6 +90,7 @@ pub fn target(path: &Path) -> Result<Target> {
         insecure: cluster.insecure_skip_tls_verify,
         server_name: cluster.tls_server_name,
         namespace: resolved.namespace.unwrap_or_else(|| "default".into()),
+        anonymous: Arc::default(),
     })
 }
 
@@ -169,7 +172,10 @@ fn build(
     let user_agent = HeaderValue::from_str(user_agent).context("user agent")?;
     let namespace = target.namespace.clone();
     let key = identity.as_ref().map(|i| i.current());
-    let pools = Pools::new(&target, key.as_ref().map(|k| Arc::clone(&k.0)))?;
+    let pools = match &key {
+        Some((key, _)) => Pools::new(&target, Some(Arc::clone(key)))?,
+        None => Pools::anonymous(&target)?,
+    };
     let pools = Mutex::new((key.map_or(0, |k| k.1), pools));
     let service = Service { shared: Arc::new(Shared { target, identity, token, user_agent, pools }) };
     Ok(kube::Client::new(service, namespace))
@@ -187,6 +193,15 @@ impl Pools {
         let tls = tls_config(target, key)?;
         let name = target.server_name.as_deref();
         Ok(Self { normal: http(tls.clone(), name, true)?, upgrade: http(tls, name, false)? })
+    }
+
+    /// The target's shared connections.
+    fn anonymous(target: &Target) -> Result<Self> {
+        if let Some(pools) = target.anonymous.get() {
+            return Ok(pools.clone());
+        }
+        let made = Self::new(target, None)?;
+        Ok(target.anonymous.get_or_init(|| made).clone())
     }
 }
 
@@ -233,10 +248,13 @@ fn tls_config(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<rustls:
         true => builder.dangerous().with_custom_certificate_verifier(Arc::new(insecure::AnyServer)),
         false => builder.with_root_certificates(roots),
     };
-    Ok(match key {
+    let mut config = match key {
         Some(key) => builder.with_client_cert_resolver(Arc::new(OneKey(key))),
         None => builder.with_no_client_auth(),
-    })
+    };
+    // One server is all this client talks to; the default has room for hundreds.
+    config.resumption = rustls::client::Resumption::in_memory_sessions(2);
+    Ok(config)
 }
 
 #[derive(Debug)]

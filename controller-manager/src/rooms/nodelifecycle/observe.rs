@@ -221,7 +221,8 @@ impl Room {
                 json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(Timestamp::now())});
             let body = json!({"status": {"conditions": [condition]}});
             self.context.recorder.warning(&reference(&**pod), "NodeNotReady", "Node is not ready");
-            let write = Write::patch(&**pod, Format::Strategic, body).subresource("status").note("node not ready");
+            let write =
+                Write::patch(&**pod, Format::Strategic, body).subresource("status").note("node not ready");
             if let Err(failure) = self.context.writer.send(&write).await
                 && !failure.not_found()
             {

@@ -150,7 +150,8 @@ impl Room {
                     "message": "PodGC: node no longer exists", "lastTransitionTime": Time(Timestamp::now()),
                 }]);
             }
-            writes.push(Write::patch(pod, Format::Strategic, json!({"status": status})).subresource("status"));
+            writes
+                .push(Write::patch(pod, Format::Strategic, json!({"status": status})).subresource("status"));
         }
         writes.push(Write::delete(pod).grace(0));
         for write in writes {
