@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use crate::backoff::{Backoff, jitter};
 
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// Between attempts while a cluster starts, when the server does not answer or has no rules yet, and for how long.
+const STARTING_RETRY: Duration = Duration::from_millis(150);
+const STARTING: Duration = Duration::from_secs(10);
 
 /// Names and timings of an election.
 #[derive(Clone, Debug)]
@@ -166,11 +168,13 @@ impl LeaderElector {
 
     async fn acquire(&mut self) {
         // A server that is not ready yet is asked again soon; one that says another leads, at the usual pace.
-        let mut backoff = Backoff::new(FIRST_RETRY.min(self.config.retry), self.config.retry);
+        let mut backoff = Backoff::new(STARTING_RETRY.min(self.config.retry), self.config.retry);
+        let started = Instant::now();
         loop {
             match self.attempt().await {
                 Some(true) => return,
                 Some(false) => tokio::time::sleep(jitter(self.config.retry)).await,
+                None if started.elapsed() < STARTING => tokio::time::sleep(jitter(STARTING_RETRY)).await,
                 None => tokio::time::sleep(backoff.next_wait()).await,
             }
         }

@@ -19,9 +19,11 @@ pub fn init(component: &str, v: u8) {
         _ => "trace",
     };
     let quiet = if v >= 8 { "debug" } else { "warn" };
+    // A failing watch is reported by whoever watches.
+    let watcher = if v >= 8 { "debug" } else { "error" };
     let spec = format!(
         "{level},hyper={quiet},hyper_util={quiet},h2={quiet},rustls={quiet},kube_client={quiet},\
-         kube_runtime={quiet},tower={quiet},tonic={quiet}"
+         kube_runtime={watcher},tower={quiet},tonic={quiet}"
     );
     let filter = EnvFilter::try_from_env("COXSWAIN_LOG").unwrap_or_else(|_| EnvFilter::new(spec));
     let subscriber = tracing_subscriber::fmt()
