@@ -36,9 +36,13 @@ pub async fn watch(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMa
     let mut params = ListParams::from_query(query)?;
     params.watch = true;
     let encoder = Encoder::new(target.clone(), format.clone(), query.get("includeObject"))?;
-    let (subscription, marks_end) = subscribe(ctx, target, &params).await?;
-    let body = WatchBody::new(ctx, encoder, subscription, &params, marks_end);
-    let mut response = http::Response::new(Body::stream(body));
+    let body = match subscribe(ctx, target, &params).await {
+        Ok((subscription, marks_end)) => Body::stream(WatchBody::new(ctx, encoder, subscription, &params, marks_end)),
+        // Clients look for "too old" in the stream, and list again; many do not when the request itself fails.
+        Err(status) if status.code == 410 => Body::full(encoder.frame("ERROR", &status.to_value())?),
+        Err(status) => return Err(status),
+    };
+    let mut response = http::Response::new(body);
     let content_type = HeaderValue::from_static(format.encoding.stream_type());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)

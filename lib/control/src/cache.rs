@@ -4,7 +4,6 @@ use std::any::{Any, TypeId};
 use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -182,7 +181,7 @@ where
 
     async fn follow(self, name: &str, api: Api<T>, config: watcher::Config, trim: Option<Trim<T>>) {
         let mut trouble = Trouble::new();
-        let mut stream = pin!(watcher(api, config));
+        let mut stream = Box::pin(watcher(api.clone(), config.clone()));
         while let Some(event) = stream.next().await {
             match event {
                 Ok(watcher::Event::Init) => self.take(watcher::Event::Init, None),
@@ -193,10 +192,18 @@ where
                 Err(error) => {
                     let wait = trouble.wait(name, &error, self.is_synced());
                     tokio::time::sleep(wait).await;
+                    if is_expired(&error) {
+                        stream = Box::pin(watcher(api.clone(), config.clone()));
+                    }
                 }
             }
         }
     }
+}
+
+/// True if the watch can't start again where it was: only a new list helps, and the watcher would not make one by itself.
+fn is_expired(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// A watch that does not work, since when, and what was said about it.
