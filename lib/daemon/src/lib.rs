@@ -6,6 +6,7 @@
 pub mod cert;
 pub mod client;
 pub mod delegated;
+pub mod files;
 pub mod flags;
 pub mod health;
 mod kubeconfig;
