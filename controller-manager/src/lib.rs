@@ -23,6 +23,8 @@ use daemon::metrics::Metrics;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
+use futures::FutureExt;
+use futures::future::OptionFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use flags::Config;
@@ -76,7 +78,7 @@ async fn lead(
     let mut leadership = elector.leadership();
     let release = CancellationToken::new();
     let election = tokio::spawn(elector.run(release.clone()));
-    let mut led = None;
+    let mut led: Option<Tasks> = None;
     let mut outcome = Ok(());
     loop {
         let state = leadership.borrow_and_update().clone();
@@ -93,9 +95,16 @@ async fn lead(
             }
             _ => {}
         }
+        let failed = led.as_ref().map(|work| work.token().cancelled());
         tokio::select! {
-            changed = leadership.changed() => if changed.is_err() { break },
+            biased;
             () = tasks.token().cancelled() => break,
+            changed = leadership.changed() => if changed.is_err() { break },
+            // A leader half alive would be worse than none.
+            () = OptionFuture::from(failed).map(drop), if led.is_some() => {
+                outcome = Err(anyhow!("a controller failed"));
+                break;
+            }
         }
     }
     if let Some(work) = led {

@@ -1,6 +1,6 @@
 //! Small questions about pods.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,16 +138,15 @@ pub struct Candidate<'a> {
     pub neighbours: usize,
 }
 
-/// Orders pods so that those to be deleted first come first (the rules are upstream's, in its order).
-pub fn rank(a: &Candidate<'_>, b: &Candidate<'_>, now: Timestamp) -> Ordering {
-    let first = |c: &Candidate<'_>| {
-        (node(c.pod).is_some(), phase_rank(c.pod), ready(c.pod), cost(c.pod), Reverse(c.neighbours))
-    };
-    first(a)
-        .cmp(&first(b))
-        .then_with(|| ready_time(a.pod, b.pod, now))
-        .then_with(|| restarts(b.pod).cmp(&restarts(a.pod)))
-        .then_with(|| by_age(created(&a.pod.metadata), created(&b.pod.metadata), a.pod, b.pod, now))
+/// What pods are ordered by for deletion, those to go first coming first. The rules are upstream's, in its order; times
+/// count by the order of magnitude of how long ago they were, and what is alike after all falls to chance, that is the
+/// UID. (A key rather than comparisons, so that the order is total whatever the pods say.)
+pub fn rank(c: &Candidate<'_>, now: Timestamp) -> impl Ord + use<> {
+    let pod = c.pod;
+    let age = |t: Timestamp| now.duration_since(t).as_nanos().max(1).ilog2();
+    let place = (node(pod).is_some(), phase_rank(pod), ready(pod), cost(pod), Reverse(c.neighbours));
+    let ready_for = ready_since(pod).map(age);
+    (place, ready_for, Reverse(restarts(pod)), age(created(&pod.metadata)), uid(&pod.metadata).to_string())
 }
 
 fn phase_rank(pod: &Pod) -> u8 {
@@ -163,22 +162,6 @@ fn cost(pod: &Pod) -> i32 {
     annotation(&pod.metadata, "controller.kubernetes.io/pod-deletion-cost")
         .and_then(|c| c.parse().ok())
         .unwrap_or(0)
-}
-
-fn ready_time(a: &Pod, b: &Pod, now: Timestamp) -> Ordering {
-    match (ready_since(a), ready_since(b)) {
-        (Some(x), Some(y)) if x != y => by_age(x, y, a, b, now),
-        _ => Ordering::Equal,
-    }
-}
-
-/// The younger first, compared by the order of magnitude of their age; within one, by UID, which is as good as chance.
-fn by_age(x: Timestamp, y: Timestamp, a: &Pod, b: &Pod, now: Timestamp) -> Ordering {
-    if x == y {
-        return Ordering::Equal;
-    }
-    let magnitude = |t: Timestamp| now.duration_since(t).as_nanos().max(1).ilog2();
-    magnitude(x).cmp(&magnitude(y)).then_with(|| uid(&a.metadata).cmp(uid(&b.metadata)))
 }
 
 /// The highest restart count of containers, then of sidecars.
@@ -199,7 +182,7 @@ mod tests {
         let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
         let pods: Vec<Pod> = texts.iter().map(|t| pod(t)).collect();
         let mut all: Vec<_> = pods.iter().map(|pod| Candidate { pod, neighbours: 0 }).collect();
-        all.sort_by(|a, b| rank(a, b, now));
+        all.sort_by_cached_key(|c| rank(c, now));
         all.iter().map(|c| name(&c.pod.metadata).to_string()).collect()
     }
 

@@ -54,7 +54,7 @@ fn victims(o: &Observed<'_>, active: Vec<&Pod>, count: usize, now: Timestamp) ->
     let mut ranked: Vec<_> =
         active.iter().map(|pod| Candidate { pod, neighbours: neighbours(pod) }).collect();
     if count < ranked.len() {
-        ranked.sort_by(|a, b| pods::rank(a, b, now));
+        ranked.sort_by_cached_key(|c| pods::rank(c, now));
     }
     ranked.iter().take(count).filter_map(|c| c.pod.metadata.name.clone()).collect()
 }
