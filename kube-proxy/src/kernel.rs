@@ -5,15 +5,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, recv, send,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, connect, getsockname, recv,
+    send, setsockopt, socket, sockopt,
 };
 
 use crate::chains::{AFFINITY, Settings, TABLE, fixed};
 use crate::model::Family;
 use crate::netlink::{Attributes, Buffer, DONE, flag, messages, subsystem};
 use crate::state::Transaction;
-use crate::wire::{GET_ELEMENT, Remembered, Writer, family_number};
+use crate::wire::{GET_ELEMENT, GET_TABLE, Remembered, Writer, family_number};
 
 /// Room for the largest transaction: 10,000 services of 10 endpoints take 6 MB.
 const SEND_ROOM: usize = 256 << 20;
@@ -70,6 +70,30 @@ impl Kernel {
         let mut w = Writer::new(settings);
         w.remove_table();
         self.commit(w.finish())
+    }
+
+    /// Number of the socket, which the kernel gives as the author of changes.
+    pub fn port(&self) -> io::Result<u32> {
+        Ok(getsockname::<NetlinkAddr>(self.socket.as_raw_fd())?.pid())
+    }
+
+    /// Whether the table is there.
+    pub fn present(&self, settings: &Settings) -> io::Result<bool> {
+        let mut b = Buffer::default();
+        b.begin(subsystem::NFTABLES, GET_TABLE, 0, family_number(settings.family), 0);
+        b.text(1, TABLE);
+        b.end();
+        self.send(b.bytes())?;
+        let mut found = Ok(false);
+        self.receive(MsgFlags::MSG_DONTWAIT, |m| {
+            found = match m.error() {
+                None => Ok(true),
+                Some(code) if code == Errno::ENOENT as i32 => Ok(false),
+                Some(code) => Err(io::Error::from_raw_os_error(code)),
+            };
+            true
+        })?;
+        found
     }
 
     fn commit(&self, batch: Buffer) -> io::Result<()> {

@@ -28,6 +28,10 @@ pub trait Table: Send {
     fn load(&mut self, settings: &Settings, all: &Transaction) -> std::io::Result<()>;
     /// Applies a change.
     fn apply(&mut self, settings: &Settings, change: &Transaction) -> std::io::Result<()>;
+    /// Number that the kernel knows the author of changes by.
+    fn port(&self) -> std::io::Result<u32>;
+    /// Whether the table is there.
+    fn present(&self, settings: &Settings) -> std::io::Result<bool>;
     /// Deletes stale UDP flows.
     fn clean(&mut self, family: Family, wanted: &Wanted) -> std::io::Result<usize>;
 }
@@ -39,6 +43,14 @@ impl Table for Kernel {
 
     fn apply(&mut self, settings: &Settings, change: &Transaction) -> std::io::Result<()> {
         Kernel::apply(self, settings, change)
+    }
+
+    fn port(&self) -> std::io::Result<u32> {
+        Kernel::port(self)
+    }
+
+    fn present(&self, settings: &Settings) -> std::io::Result<bool> {
+        Kernel::present(self, settings)
     }
 
     fn clean(&mut self, family: Family, wanted: &Wanted) -> std::io::Result<usize> {
@@ -110,6 +122,28 @@ impl Proxier {
     /// Whether a step is due.
     pub fn pending(&self) -> bool {
         !self.loaded || !self.dirty.is_empty()
+    }
+
+    /// Whether the next step replaces the whole table.
+    pub fn full(&self) -> bool {
+        !self.loaded
+    }
+
+    /// Somebody else changed the table: the next step makes it anew.
+    pub fn distrust(&mut self) {
+        self.loaded = false;
+    }
+
+    /// Makes the table anew in the next step if it is gone. True when it is.
+    pub fn verify(&mut self) -> bool {
+        let gone = self.loaded && matches!(self.table.present(&self.settings), Ok(false));
+        self.loaded &= !gone;
+        gone
+    }
+
+    /// Number that the kernel knows our changes by.
+    pub fn port(&self) -> Option<u32> {
+        self.table.port().ok()
     }
 
     /// Health check node ports as they stand.

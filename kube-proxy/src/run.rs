@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::HashSet;
 use anyhow::{Context, Result};
+use daemon::files::FileWatch;
+use daemon::nftables::{Guard, Heard};
 use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -33,6 +35,8 @@ const NODE_PATIENCE: Duration = Duration::from_secs(30);
 const CIDR_PATIENCE: Duration = Duration::from_secs(300);
 /// Events taken together at most before the rules are brought up to date.
 const TOGETHER: usize = 2000;
+/// Time between two loads because somebody else changed our tables: with two proxies on one node neither gives in.
+const BETWEEN_MENDS: Duration = Duration::from_secs(1);
 /// First and longest pause after a failed transaction.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -142,6 +146,8 @@ pub async fn run(config: Config, client: Client, metrics: Metrics, token: Cancel
         slices: Listing::default(),
         cidrs: std::collections::BTreeMap::new(),
         client,
+        guard: open_guard(),
+        mended: None,
     };
     token.run_until_cancelled(daemon.work(nodes)).await.unwrap_or(Ok(()))
 }
@@ -206,6 +212,8 @@ struct Daemon {
     slices: Listing,
     cidrs: std::collections::BTreeMap<String, Vec<IpNet>>,
     client: Client,
+    guard: Option<Guard>,
+    mended: Option<Instant>,
 }
 
 enum Input {
@@ -213,6 +221,7 @@ enum Input {
     Slices(Vec<Result<Event<EndpointSlice>, watcher::Error>>),
     Node(Result<Event<Node>, watcher::Error>),
     Cidr(Result<Event<ServiceCIDR>, watcher::Error>),
+    Disturbed(Heard),
     Retry,
     End,
 }
@@ -240,7 +249,8 @@ impl Daemon {
         };
         let mut slice_watch = slices(&self.client);
         let mut cidrs = watch(Api::<ServiceCIDR>::all(self.client.clone()), watcher::Config::default());
-        let mut file = FileWatch::new(self.config.file.clone());
+        let mut file = self.config.file.as_deref().and_then(watch_file);
+        let own: Vec<u32> = self.proxiers.iter().filter_map(Proxier::port).collect();
         let mut pause: Option<Duration> = None;
         loop {
             let input = tokio::select! {
@@ -249,7 +259,8 @@ impl Daemon {
                 x = nodes.next() => x.map_or(Input::End, Input::Node),
                 x = cidrs.next() => x.map_or(Input::End, Input::Cidr),
                 () = rest(pause) => Input::Retry,
-                () = file.changed() => anyhow::bail!("the configuration file changed, starting anew"),
+                x = heard(self.guard.as_ref(), &own) => Input::Disturbed(x),
+                () = changed(&mut file) => anyhow::bail!("the configuration file changed, starting anew"),
             };
             match input {
                 Input::Services(list) => list.into_iter().for_each(|e| self.on_service(e)),
@@ -261,6 +272,12 @@ impl Daemon {
                     }
                 }
                 Input::Cidr(e) => self.on_cidr(e),
+                Input::Disturbed(how) => {
+                    if let Some(wait) = self.on_disturbance(how) {
+                        pause = Some(wait);
+                        continue;
+                    }
+                }
                 Input::Retry => {}
                 Input::End => anyhow::bail!("a watch ended"),
             }
@@ -371,6 +388,39 @@ impl Daemon {
         self.proxiers.iter_mut().for_each(|p| p.service_networks(&all));
     }
 
+    /// Somebody else changed the packet filter. Gives back how long to leave it so, when it was put right only just.
+    fn on_disturbance(&mut self, how: Heard) -> Option<Duration> {
+        match how {
+            Heard::Foreign => self.proxiers.iter_mut().for_each(Proxier::distrust),
+            Heard::TooMuch => self.proxiers.iter_mut().for_each(|p| _ = p.verify()),
+        }
+        if !self.proxiers.iter().any(Proxier::full) {
+            return None;
+        }
+        let wait = self.mended.map_or(Duration::ZERO, |t| BETWEEN_MENDS.saturating_sub(t.elapsed()));
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        tracing::warn!("somebody else changed our tables, loading them anew");
+        self.mended = Some(Instant::now());
+        None
+    }
+
+    /// A step of one family. What others do to the table while it is loaded is not heard, so it is looked at after.
+    fn step(&mut self, n: usize) -> std::io::Result<()> {
+        let Some(p) = self.proxiers.get_mut(n) else { return Ok(()) };
+        let guard = self.guard.as_ref().filter(|_| p.full());
+        guard.iter().for_each(|g| g.cover());
+        let done = tokio::task::block_in_place(|| p.sync());
+        if let Some(g) = guard {
+            g.uncover();
+            if p.verify() {
+                return Err(std::io::Error::other("the table was removed as it was loaded"));
+            }
+        }
+        done
+    }
+
     /// One step for each family. Nothing is loaded before both listings are complete, so that a restart never takes
     /// services away. Gives back how long to wait before trying again.
     fn sync(&mut self, pause: Option<Duration>) -> Option<Duration> {
@@ -378,12 +428,15 @@ impl Daemon {
             return None;
         }
         let mut failed = false;
-        for p in self.proxiers.iter_mut().filter(|p| p.pending()) {
-            self.condition.queued(p.family());
-            match tokio::task::block_in_place(|| p.sync()) {
-                Ok(()) => self.condition.synced(p.family()),
+        for n in 0..self.proxiers.len() {
+            let Some(family) = self.proxiers.get(n).filter(|p| p.pending()).map(Proxier::family) else {
+                continue;
+            };
+            self.condition.queued(family);
+            match self.step(n) {
+                Ok(()) => self.condition.synced(family),
                 Err(error) => {
-                    tracing::error!(family = p.family().label(), %error, "cannot change the rules, will load all");
+                    tracing::error!(family = family.label(), %error, "cannot change the rules, will load all");
                     failed = true;
                 }
             }
@@ -401,27 +454,35 @@ async fn rest(pause: Option<Duration>) {
     }
 }
 
-/// Notices a changed configuration file. Files are looked at twice a minute: they change once in a year, and their
-/// directories are often mounts that give no events.
-struct FileWatch {
-    path: Option<std::path::PathBuf>,
-    content: Option<Vec<u8>>,
+fn watch_file(path: &std::path::Path) -> Option<FileWatch> {
+    let watch = FileWatch::new(path);
+    watch
+        .inspect_err(|error| tracing::warn!(%error, file = %path.display(), "changes will not be noticed"))
+        .ok()
 }
 
-impl FileWatch {
-    fn new(path: Option<std::path::PathBuf>) -> Self {
-        let content = path.as_ref().and_then(|p| std::fs::read(p).ok());
-        Self { path, content }
+async fn changed(file: &mut Option<FileWatch>) {
+    if let Some(watch) = file
+        && watch.changed().await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
+}
 
-    async fn changed(&mut self) {
-        let Some(path) = &self.path else { return std::future::pending().await };
-        loop {
-            tokio::time::sleep(Duration::from_secs(30)).await;
-            let now = tokio::fs::read(path).await.ok();
-            if now.is_some() && now != self.content {
-                return;
-            }
+fn open_guard() -> Option<Guard> {
+    Guard::open(crate::chains::TABLE)
+        .inspect_err(|error| tracing::warn!(%error, "changes of our tables by others will not be noticed"))
+        .ok()
+}
+
+async fn heard(guard: Option<&Guard>, own: &[u32]) -> Heard {
+    let Some(guard) = guard else { return std::future::pending().await };
+    match guard.heard(own).await {
+        Ok(what) => what,
+        Err(error) => {
+            tracing::warn!(%error, "the packet filter tells nothing any more");
+            std::future::pending().await
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::netlink::{Buffer, LIST_LIMIT, flag, subsystem};
 use crate::state::Transaction;
 
 const NEW_TABLE: u16 = 0;
+/// Ask for a table.
+pub const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;

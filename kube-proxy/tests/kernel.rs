@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use daemon::nftables::Guard;
 use kube_proxy::chains::{LocalTraffic, Settings};
 use kube_proxy::kernel::Kernel;
 use kube_proxy::model::{Element, Family, Key, Proto, Rules, Set};
@@ -354,4 +355,42 @@ fn both_families_and_service_networks_load() {
         }
         t.load();
     });
+}
+
+/// Whether the guard hears something within a moment.
+async fn hears(guard: &Guard, own: &[u32]) -> bool {
+    tokio::time::timeout(Duration::from_millis(300), guard.heard(own)).await.is_ok()
+}
+
+#[test]
+fn a_guard_hears_others_and_not_us() {
+    isolated(&["10.99.0.1/32"], || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let guard = Guard::open("kube-proxy").unwrap();
+            let (kernel, settings) = (Kernel::open().unwrap(), settings());
+            let own = [kernel.port().unwrap()];
+            kernel.load(&settings, &State::new().full()).unwrap();
+            assert!(!hears(&guard, &own).await, "own load");
+            assert!(kernel.present(&settings).unwrap());
+            nft("add table ip another");
+            assert!(!hears(&guard, &own).await, "another table");
+            nft("delete chain ip kube-proxy nat-output");
+            assert!(hears(&guard, &own).await, "a chain removed");
+            nft("flush ruleset");
+            assert!(hears(&guard, &own).await, "everything removed");
+            assert!(!kernel.present(&settings).unwrap());
+            guard.cover();
+            kernel.load(&settings, &State::new().full()).unwrap();
+            guard.uncover();
+            assert!(!hears(&guard, &[]).await, "covered");
+            nft("flush ruleset");
+            assert!(hears(&guard, &own).await, "uncovered");
+        });
+    });
+}
+
+fn nft(args: &str) {
+    let done = Command::new("nft").args(args.split_whitespace()).status().unwrap();
+    assert!(done.success(), "nft {args}");
 }

@@ -12,6 +12,7 @@ pub mod health;
 mod kubeconfig;
 pub mod logging;
 pub mod metrics;
+pub mod nftables;
 pub mod serving;
 pub mod signal;
 pub mod tasks;
