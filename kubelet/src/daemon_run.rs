@@ -86,11 +86,17 @@ pub async fn start(ctx: &Arc<Context>) -> Result<Arc<Host>> {
     let relist = Relist::new(ctx.runtime.clone(), orphan_tx);
     ctx.spawn("runtime health", runtime::health::run(ctx.clone(), relist.clone()));
     let mut health = ctx.health.subscribe();
-    let answered = tokio::time::timeout(RUNTIME_WAIT, health.wait_for(|h| h.seen)).await;
-    if answered.is_err() {
+    // the answer is a read lock: it must not live on
+    let answered = tokio::time::timeout(RUNTIME_WAIT, health.wait_for(|h| h.seen)).await.is_ok();
+    if !answered {
         let why = ctx.health.borrow().runtime_error.clone().unwrap_or_default();
         bail!("container runtime did not answer within {}s: {why}", RUNTIME_WAIT.as_secs());
     }
+    // What runs must be known before the node speaks: a node that comes back is never unready for want of a look.
+    if let Err(error) = relist.relist(ctx).await {
+        tracing::warn!(%error, "first look at the runtime's pods");
+    }
+    runtime::health::refresh(ctx, &relist);
     node::start(ctx).await?;
     let host = build_host(ctx, relist.clone()).await;
     ctx.spawn("relist", relist.run(ctx.clone()));

@@ -92,12 +92,13 @@ impl Images {
 
     /// Makes sure the image is there; `report` hears of progress. The answer is the local image.
     pub async fn ensure(&self, w: &Wanted<'_>, report: impl Fn(Progress)) -> Result<cri::Image, ImageError> {
-        let name = normalize(w.image).ok_or_else(|| ImageError {
-            reason: "InvalidImageName",
-            message: format!(
-                "Failed to apply default image tag \"{}\": couldn't parse image name \"{}\": invalid reference format",
-                w.image, w.image
-            ),
+        let name = normalize(w.image).ok_or_else(|| {
+            let message = format!(
+                "Failed to apply default image tag \"{0}\": couldn't parse image name \"{0}\": invalid reference format",
+                w.image
+            );
+            report(Progress::InspectFailed(message.clone()));
+            ImageError { reason: "InvalidImageName", message }
         })?;
         let spec = cri::ImageSpec {
             image: name.clone(),

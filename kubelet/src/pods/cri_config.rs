@@ -258,7 +258,7 @@ pub fn container(
     input: ContainerInputs<'_>,
 ) -> Result<cri::ContainerConfig, String> {
     let spec = pod.spec.as_ref().ok_or("pod has no spec")?;
-    verify_non_root(spec, c, &input)?;
+    verify_non_root(pod, spec, c, &input)?;
     let lookup = |name: &str| input.env.iter().rev().find(|(k, _)| k == name).map(|(_, v)| v.clone());
     let expand = |list: &Option<Vec<String>>| -> Vec<String> {
         list.iter().flatten().map(|s| super::env::expand(s, lookup)).collect()
@@ -416,21 +416,31 @@ fn run_as_user(spec: &PodSpec, c: &Container) -> Option<i64> {
     own.or(spec.security_context.as_ref().and_then(|s| s.run_as_user))
 }
 
-fn verify_non_root(spec: &PodSpec, c: &Container, input: &ContainerInputs<'_>) -> Result<(), String> {
+fn verify_non_root(
+    pod: &Pod,
+    spec: &PodSpec,
+    c: &Container,
+    input: &ContainerInputs<'_>,
+) -> Result<(), String> {
+    root_user(spec, c, input).map_or(Ok(()), |why| {
+        Err(format!("{why} (pod: {:?}, container: {})", super::dns::full_name(pod), c.name))
+    })
+}
+
+/// Why a container that must not run as root might.
+fn root_user(spec: &PodSpec, c: &Container, input: &ContainerInputs<'_>) -> Option<String> {
     let own = c.security_context.as_ref().and_then(|s| s.run_as_non_root);
     if own.or(spec.security_context.as_ref().and_then(|s| s.run_as_non_root)) != Some(true) {
-        return Ok(());
+        return None;
     }
     match (run_as_user(spec, c), input.image_uid) {
-        (Some(0), _) => Err("container's runAsUser breaks non-root policy".into()),
-        (Some(_), _) => Ok(()),
-        (None, Some(0)) => Err("container has runAsNonRoot and image will run as root".into()),
-        (None, None) if !input.image_user.is_empty() => Err(format!(
+        (Some(0), _) => Some("container's runAsUser breaks non-root policy".into()),
+        (Some(_), _) | (None, Some(1..)) => None,
+        (None, None) if !input.image_user.is_empty() => Some(format!(
             "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
             input.image_user
         )),
-        (None, None) => Err("container has runAsNonRoot and image will run as root".into()),
-        (None, Some(_)) => Ok(()),
+        (None, _) => Some("container has runAsNonRoot and image will run as root".into()),
     }
 }
 

@@ -5,7 +5,23 @@ use crate::probes::run::HttpTarget;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use std::time::Duration;
 
-/// Runs a hook in a container; the error is the text of the event.
+/// What a failed hook is told as in the container's status.
+pub fn failure(hook: &LifecycleHandler, container: &str, pod: &str, error: &str) -> String {
+    let what = match (&hook.exec, &hook.http_get) {
+        (Some(exec), _) => {
+            format!("Exec lifecycle hook ([{}])", exec.command.as_deref().unwrap_or_default().join(" "))
+        }
+        (_, Some(get)) => format!("HTTP lifecycle hook ({})", get.path.as_deref().unwrap_or_default()),
+        _ => "Sleep lifecycle hook".to_owned(),
+    };
+    let (error, output) = error.split_once(OUTPUT).unwrap_or((error, ""));
+    format!("{what} for Container {container:?} in Pod {pod:?} failed - error: {error}, message: {output:?}")
+}
+
+/// Parts the error from the output of a command.
+const OUTPUT: char = '\u{1f}';
+
+/// Runs a hook in a container; the error is for [`failure`].
 pub async fn run(
     host: &Host,
     container: Option<&Container>,
@@ -20,10 +36,11 @@ pub async fn run(
         return match call.await {
             Ok(out) if out.exit_code == 0 => Ok(()),
             Ok(out) => {
-                let text =
-                    String::from_utf8_lossy(if out.stderr.is_empty() { &out.stdout } else { &out.stderr })
-                        .into_owned();
-                Err(format!("command '{}' exited with {}: {text}", command.join(" "), out.exit_code))
+                let (stdout, stderr) =
+                    (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+                let error =
+                    format!("command '{}' exited with {}: {stderr}", command.join(" "), out.exit_code);
+                Err(format!("{error}{OUTPUT}{stdout}{stderr}"))
             }
             Err(e) => Err(e.to_string()),
         };

@@ -4,7 +4,7 @@ use super::admission;
 use super::host::Host;
 use super::static_pods::{self, MIRROR, Mirrors};
 use super::table::{PodView, Source};
-use super::worker::{Desired, KillOrder, Worker};
+use super::worker::{self, Desired, KillOrder, Mirror, Worker};
 use crate::events::{self, WARNING};
 use control::cache::Cache;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -117,6 +117,8 @@ pub async fn run(host: Arc<Host>, mirrors: Arc<Mirrors>, mut inputs: Inputs) {
             }
         };
         tokio::select! {
+            // what is wanted is heard before what is to be reaped
+            biased;
             pods = &mut synced, if !listed => {
                 listed = true;
                 for pod in pods {
@@ -294,9 +296,14 @@ impl Manager {
     fn tell_static(&self, key: &str, mirror: Option<&Pod>) {
         let uid = self.mirrors.state.lock().wanted.get(key).map(|p| uid_of(p));
         let Some(tx) = uid.and_then(|u| self.workers.get(&u)) else { return };
-        let new = mirror.map(|m| (uid_of(m), Arc::new(m.status.clone().unwrap_or_default())));
+        let new = mirror.map(|m| Mirror {
+            uid: uid_of(m),
+            version: worker::version(m),
+            status: Arc::new(m.status.clone().unwrap_or_default()),
+        });
         tx.send_if_modified(|d| {
-            let changed = d.mirror.as_ref().map(|m| &m.0) != new.as_ref().map(|m| &m.0);
+            let identity = |m: &Option<Mirror>| m.as_ref().map(|m| (m.uid.clone(), m.version));
+            let changed = identity(&d.mirror) != identity(&new);
             if changed {
                 d.mirror = new;
             }

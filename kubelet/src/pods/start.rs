@@ -367,15 +367,15 @@ impl Worker {
             Ok(id) => id,
             Err(e) => {
                 self.host.images.forget(c.image.as_deref().unwrap_or_default());
-                self.container_event(kind, &c.name, WARNING, "Failed", format!("Error: {e}"));
-                return Err(failure("CreateContainerError", e.to_string()));
+                self.container_event(kind, &c.name, WARNING, "Failed", format!("Error: {}", e.words()));
+                return Err(failure("CreateContainerError", e.words()));
             }
         };
         self.container_event(kind, &c.name, NORMAL, "Created", "Container created");
         if let Err(e) = runtime.start_container(&id).await {
-            self.container_event(kind, &c.name, WARNING, "Failed", format!("Error: {e}"));
+            self.container_event(kind, &c.name, WARNING, "Failed", format!("Error: {}", e.words()));
             self.note_container(&sandbox.id, &id).await;
-            return Err(failure("RunContainerError", e.to_string()));
+            return Err(failure("RunContainerError", e.words()));
         }
         self.container_event(kind, &c.name, NORMAL, "Started", "Container started");
         self.note_container(&sandbox.id, &id).await;
@@ -570,17 +570,12 @@ impl Worker {
         let ip = self.pod_ips(pod, view).first().cloned().unwrap_or_default();
         let outcome = super::hooks::run(&self.host, Some(c), id, &ip, hook, Duration::ZERO).await;
         let Err(e) = outcome else { return Ok(()) };
-        self.container_event(
-            kind,
-            &c.name,
-            WARNING,
-            "FailedPostStartHook",
-            format!("PostStartHook failed: {e}"),
-        );
+        // The text may hold secrets: events tell only that it failed.
+        self.container_event(kind, &c.name, WARNING, "FailedPostStartHook", "PostStartHook failed");
         let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
         let _ =
             super::stop::kill_container(&self.host, pod, &self.uid, id, "FailedPostStartHook", grace).await;
-        Err(failure("PostStartHookError", e))
+        Err(failure("PostStartHookError", super::hooks::failure(hook, &c.name, &dns::full_name(pod), &e)))
     }
 }
 

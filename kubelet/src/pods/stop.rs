@@ -85,8 +85,10 @@ pub async fn kill_container(
         let ip = view.ready_sandbox().and_then(|s| s.ips.first().cloned());
         let ip = ip.or_else(|| host.host_ips().first().cloned()).unwrap_or_default();
         let outcome = tokio::time::timeout(grace, super::hooks::run(host, spec, id, &ip, &hook, grace)).await;
-        if let Ok(Err(e)) = outcome {
-            host.ctx.events.record(object, WARNING, "FailedPreStopHook", format!("PreStopHook failed: {e}"));
+        if let Ok(Err(error)) = outcome {
+            tracing::warn!(container = %id, %error, "preStop hook failed");
+            // The text may hold secrets: events tell only that it failed.
+            host.ctx.events.record(object, WARNING, "FailedPreStopHook", "PreStopHook failed");
         }
     }
     let left = grace.saturating_sub(began.elapsed());

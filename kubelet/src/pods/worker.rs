@@ -44,8 +44,24 @@ pub struct Desired {
     pub kill: Option<KillOrder>,
     /// only the runtime knows it: no spec, short grace
     pub orphan: bool,
-    /// static pods: UID and status of the mirror pod in the API
-    pub mirror: Option<(String, Arc<PodStatus>)>,
+    /// static pods: the mirror pod in the API
+    pub mirror: Option<Mirror>,
+}
+
+/// What counts of the mirror pod of a static pod.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// its UID
+    pub uid: String,
+    /// its resource version
+    pub version: u64,
+    /// its status
+    pub status: Arc<PodStatus>,
+}
+
+/// The resource version of an object as a number; 0 without one.
+pub fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 impl Desired {
@@ -69,6 +85,8 @@ pub struct Worker {
     pub(super) mounted: Mounted,
     status: Arc<PodStatus>,
     writer: Option<(String, StatusWriter)>,
+    /// newest resource version the writer was told of
+    seen: u64,
     failed: Option<Waiting>,
     clean: bool,
     cut_short: bool,
@@ -93,6 +111,7 @@ impl Worker {
         let desired = rx.borrow().clone();
         let crash = Backoff::new(Duration::from_secs(10).min(host.crash_max()), host.crash_max());
         let status = Arc::new(desired.pod.status.clone().unwrap_or_default());
+        let desired_pod = desired.pod.clone();
         let worker = Self {
             host: host.clone(),
             uid: uid.clone(),
@@ -107,6 +126,7 @@ impl Worker {
             mounted: Mounted::default(),
             status,
             writer: None,
+            seen: version(&desired_pod),
             failed: None,
             clean: false,
             cut_short: false,
@@ -186,7 +206,8 @@ impl Worker {
 
     fn take_desired(&mut self) {
         let new = self.rx.borrow_and_update().clone();
-        let mirror_changed = new.mirror.as_ref().map(|m| &m.0) != self.desired.mirror.as_ref().map(|m| &m.0);
+        let mirror_changed =
+            new.mirror.as_ref().map(|m| &m.uid) != self.desired.mirror.as_ref().map(|m| &m.uid);
         if let Some(order) = &new.kill
             && self.failed.is_none()
         {
@@ -194,7 +215,7 @@ impl Worker {
         }
         self.desired = new;
         if mirror_changed {
-            if let Some((_, known)) = self.desired.mirror.clone() {
+            if let Some(Mirror { status: known, .. }) = self.desired.mirror.clone() {
                 self.adopt(&known);
                 if self.status.start_time.is_none() || self.status.phase.is_none() {
                     self.status = known;
@@ -202,6 +223,25 @@ impl Worker {
             }
             self.open_writer();
         }
+        self.observe();
+    }
+
+    /// Lets the writer see what the API says, in case somebody else has changed it.
+    fn observe(&mut self) {
+        let seen = match self.desired.source {
+            Source::Api => version(&self.desired.pod),
+            _ => self.desired.mirror.as_ref().map_or(0, |m| m.version),
+        };
+        if seen <= self.seen {
+            return;
+        }
+        self.seen = seen;
+        let Some((_, writer)) = &self.writer else { return };
+        let status = match &self.desired.mirror {
+            Some(mirror) => mirror.status.clone(),
+            None => Arc::new(self.desired.pod.status.clone().unwrap_or_default()),
+        };
+        writer.observe(seen, status);
     }
 
     /// The object in the API that carries the status: the pod itself, or the mirror of a static one.
@@ -213,7 +253,7 @@ impl Worker {
             Source::Api => {
                 Some((self.uid.clone(), Arc::new(self.desired.pod.status.clone().unwrap_or_default())))
             }
-            _ => self.desired.mirror.clone(),
+            _ => self.desired.mirror.clone().map(|m| (m.uid, m.status)),
         };
         let Some((uid, known)) = target else {
             self.writer = None;

@@ -76,7 +76,10 @@ async fn exec_probe(
         }
         Err(RuntimeError::DeadlineExceeded(_)) => {
             let shown = crate::config::duration::format(timeout);
-            Ok(Outcome::Failure(format!("command timed out: {command:?} timed out after {shown}")))
+            Ok(Outcome::Failure(format!(
+                "command timed out: {:?} timed out after {shown}",
+                command.join(" ")
+            )))
         }
         Err(e) => Err(e.to_string()),
     }

@@ -18,16 +18,16 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RuntimeError {
     /// The object does not exist (any more).
-    #[error("{0}")]
+    #[error("rpc error: code = NotFound desc = {0}")]
     NotFound(String),
     /// The runtime does not know the call.
-    #[error("{0}")]
+    #[error("rpc error: code = Unimplemented desc = {0}")]
     Unimplemented(String),
     /// The deadline passed.
-    #[error("{0}")]
+    #[error("rpc error: code = DeadlineExceeded desc = {0}")]
     DeadlineExceeded(String),
     /// The socket is away.
-    #[error("{0}")]
+    #[error("rpc error: code = Unavailable desc = {0}")]
     Unavailable(String),
     /// Any other failure, in the runtime's words.
     #[error("rpc error: code = {code} desc = {message}")]
@@ -43,6 +43,16 @@ impl RuntimeError {
     /// True when the object asked for is gone.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
+    }
+
+    /// The runtime's words alone, without the code.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::NotFound(m) | Self::Unimplemented(m) | Self::DeadlineExceeded(m) | Self::Unavailable(m) => {
+                m
+            }
+            Self::Other { message, .. } => message,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::pods::table::{ContainerState as State, PodView, RuntimeContainer};
 use crate::probes::Results;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus, VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::HashMap;
@@ -41,8 +41,12 @@ pub struct Inputs<'a> {
 }
 
 fn time(ns: i64) -> Option<Time> {
-    // API times have seconds
-    (ns > 0).then(|| jiff::Timestamp::from_second(ns / 1_000_000_000).ok().map(Time)).flatten()
+    (ns > 0).then(|| seconds(ns)).flatten()
+}
+
+/// API times have seconds.
+fn seconds(ns: i64) -> Option<Time> {
+    jiff::Timestamp::from_second(ns.max(0) / 1_000_000_000).ok().map(Time)
 }
 
 /// The status.
@@ -79,10 +83,15 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
+/// The status that says the pod is over: ours, or the API's when somebody else has said so.
+fn ended<'a>(input: &'a Inputs<'_>) -> Option<&'a PodStatus> {
+    let over = |s: &&PodStatus| matches!(s.phase.as_deref(), Some("Failed" | "Succeeded"));
+    Some(input.previous).filter(over).or(input.pod.status.as_ref().filter(over))
+}
+
 /// Reason and message of a pod that had already failed stay.
 fn sticky(input: &Inputs<'_>, of: impl Fn(&PodStatus) -> Option<String>) -> Option<String> {
-    let terminal = matches!(input.previous.phase.as_deref(), Some("Failed" | "Succeeded"));
-    terminal.then(|| of(input.previous)).flatten()
+    ended(input).and_then(of)
 }
 
 fn start_time(input: &Inputs<'_>) -> Option<Time> {
@@ -102,6 +111,7 @@ struct Spec<'a> {
     name: &'a str,
     image: &'a str,
     container: Option<&'a Container>,
+    mounts: Option<&'a Vec<VolumeMount>>,
 }
 
 fn specs<'a>(spec: &'a PodSpec, kind: Kind) -> Vec<Spec<'a>> {
@@ -109,6 +119,7 @@ fn specs<'a>(spec: &'a PodSpec, kind: Kind) -> Vec<Spec<'a>> {
         name: &c.name,
         image: c.image.as_deref().unwrap_or_default(),
         container: Some(c),
+        mounts: c.volume_mounts.as_ref(),
     };
     match kind {
         Kind::Regular => spec.containers.iter().map(plain).collect(),
@@ -117,7 +128,12 @@ fn specs<'a>(spec: &'a PodSpec, kind: Kind) -> Vec<Spec<'a>> {
             .ephemeral_containers
             .iter()
             .flatten()
-            .map(|c| Spec { name: &c.name, image: c.image.as_deref().unwrap_or_default(), container: None })
+            .map(|c| Spec {
+                name: &c.name,
+                image: c.image.as_deref().unwrap_or_default(),
+                container: None,
+                mounts: c.volume_mounts.as_ref(),
+            })
             .collect(),
     }
 }
@@ -153,9 +169,28 @@ fn container_status(input: &Inputs<'_>, spec: &PodSpec, kind: Kind, s: &Spec<'_>
             Some(ContainerState { terminated: Some(terminated(input, old)), ..Default::default() });
     }
     out.name = s.name.to_owned();
+    allocation(s, newest.is_some(), &mut out);
     waiting_override(input, spec, kind, s, newest, &mut out);
     readiness(input, kind, s, newest, &mut out);
     out
+}
+
+/// What the container was granted, and what is mounted into it.
+fn allocation(s: &Spec<'_>, made: bool, out: &mut ContainerStatus) {
+    if let Some(c) = s.container.filter(|_| made) {
+        let resources = c.resources.clone().unwrap_or_default();
+        out.allocated_resources = resources.requests.clone().filter(|r| !r.is_empty());
+        out.resources = Some(resources);
+    }
+    let mounts = s.mounts.iter().flat_map(|m| m.iter()).map(|m| VolumeMountStatus {
+        name: m.name.clone(),
+        mount_path: m.mount_path.clone(),
+        read_only: m.read_only.filter(|r| *r),
+        // no handler here offers more
+        recursive_read_only: (m.read_only == Some(true)).then(|| "Disabled".to_owned()),
+        ..Default::default()
+    });
+    out.volume_mounts = some(mounts.collect());
 }
 
 fn from_runtime(input: &Inputs<'_>, c: &RuntimeContainer) -> ContainerStatus {
@@ -183,8 +218,9 @@ fn terminated(input: &Inputs<'_>, c: &RuntimeContainer) -> ContainerStateTermina
         exit_code: c.exit_code,
         reason: Some(if c.reason.is_empty() { default_reason(c.exit_code) } else { c.reason.clone() }),
         message: (!c.message.is_empty()).then(|| c.message.clone()),
-        started_at: time(c.started_at),
-        finished_at: time(c.finished_at),
+        // one that never started shows the epoch, as upstream
+        started_at: seconds(c.started_at),
+        finished_at: seconds(c.finished_at),
         container_id: Some(format!("{}://{}", input.runtime_name, c.id)),
         signal: None,
     }
@@ -399,10 +435,10 @@ fn final_phase(
     init: &[ContainerStatus],
     regular: &[ContainerStatus],
 ) -> &'static str {
-    match input.previous.phase.as_deref() {
+    match ended(input).and_then(|s| s.phase.as_deref()) {
         Some("Failed") => return "Failed",
-        Some("Succeeded") => return "Succeeded",
-        _ => {}
+        Some(_) => return "Succeeded",
+        None => {}
     }
     if input.failed.is_some() {
         return "Failed";
@@ -439,7 +475,9 @@ fn conditions(
     ];
     let mut out: Vec<PodCondition> = own.into_iter().map(|(kind, v)| condition(input, kind, v)).collect();
     let foreign = input.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
-    for c in foreign.into_iter().flatten().chain(input.previous.conditions.iter().flatten()) {
+    // of what is not ours the API's word counts; what we once said of the pod's end stays
+    let said = input.previous.conditions.iter().flatten().filter(|c| c.type_ == "DisruptionTarget");
+    for c in foreign.into_iter().flatten().chain(said) {
         if !out.iter().any(|o| o.type_ == c.type_) {
             out.push(c.clone());
         }

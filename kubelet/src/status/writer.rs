@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What shall be true in the API.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Wanted {
     pub status: Option<Arc<PodStatus>>,
     /// nothing is left on the node and the pod is to be deleted from the API
     pub delete: bool,
+    /// what the API was last seen to say, with its resource version
+    pub seen: Option<(u64, Arc<PodStatus>)>,
 }
 
 /// The writing task's handle.
@@ -24,6 +27,8 @@ pub struct StatusWriter {
     wanted: watch::Sender<Wanted>,
 }
 
+/// Least time between two corrections of what somebody else wrote.
+const CORRECTION: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 const CALL: Duration = Duration::from_secs(30);
@@ -37,7 +42,8 @@ impl StatusWriter {
             namespace: namespace.into(),
             name: name.into(),
             uid: uid.into(),
-            known: serde_json::to_value(known).unwrap_or_default(),
+            known: value(known),
+            version: 0,
             wanted: wanted.subscribe(),
         };
         if ctx.client.is_some() {
@@ -51,6 +57,11 @@ impl StatusWriter {
         self.wanted.send_modify(|w| w.status = Some(status));
     }
 
+    /// Tells what the API says now; if somebody else has changed what is ours, it is written again.
+    pub fn observe(&self, version: u64, status: Arc<PodStatus>) {
+        self.wanted.send_modify(|w| w.seen = Some((version, status)));
+    }
+
     /// Asks for the final deletion, after the last status.
     pub fn delete(&self) {
         self.wanted.send_modify(|w| w.delete = true);
@@ -62,12 +73,16 @@ struct Task {
     namespace: String,
     name: String,
     uid: String,
+    /// what the API says, as far as we know
     known: Value,
+    /// its resource version, once known
+    version: u64,
     wanted: watch::Receiver<Wanted>,
 }
 
 enum Answer {
-    Done,
+    /// with the resource version the object has now
+    Done(Option<u64>),
     Gone,
     Retry(String),
 }
@@ -76,11 +91,16 @@ impl Task {
     async fn run(mut self) {
         let mut retry = FIRST_RETRY;
         let mut told_delete = false;
+        let mut corrected = Instant::now() - CORRECTION;
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
+            if self.changed_by_others(&wanted) {
+                tokio::time::sleep_until(corrected + CORRECTION).await;
+                corrected = Instant::now();
+            }
             match self.settle(&wanted, &mut told_delete).await {
                 Answer::Gone => return,
-                Answer::Done => {
+                Answer::Done(_) => {
                     retry = FIRST_RETRY;
                     if self.wanted.changed().await.is_err() {
                         return;
@@ -96,25 +116,35 @@ impl Task {
         }
     }
 
+    /// Takes over what the API says unless it is older than our own last write. True: there is something to mend.
+    fn changed_by_others(&mut self, wanted: &Wanted) -> bool {
+        let Some((version, seen)) = wanted.seen.as_ref().filter(|(v, _)| *v > self.version) else {
+            return false;
+        };
+        (self.version, self.known) = (*version, value(seen));
+        let ours = wanted.status.as_deref().map(value);
+        ours.is_some_and(|ours| status_patch(&self.known, &ours).is_some())
+    }
+
     async fn settle(&mut self, wanted: &Wanted, told_delete: &mut bool) -> Answer {
         if let Some(status) = &wanted.status {
             match self.patch(status).await {
-                Answer::Done => {}
+                Answer::Done(_) => {}
                 other => return other,
             }
         }
         if wanted.delete && !*told_delete {
             match self.delete().await {
-                Answer::Done => *told_delete = true,
+                Answer::Done(_) => *told_delete = true,
                 other => return other,
             }
         }
-        Answer::Done
+        Answer::Done(None)
     }
 
     async fn patch(&mut self, status: &PodStatus) -> Answer {
-        let new = serde_json::to_value(status).unwrap_or_default();
-        let Some(diff) = status_patch(&self.known, &new) else { return Answer::Done };
+        let new = value(status);
+        let Some(diff) = status_patch(&self.known, &new) else { return Answer::Done(None) };
         let body = json!({"metadata": {"uid": self.uid}, "status": diff});
         let path = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let request = Request::new(path).patch_subresource(
@@ -124,10 +154,11 @@ impl Task {
             &Patch::Strategic(&body),
         );
         match self.send(request).await {
-            Answer::Done => {
+            Answer::Done(version) => {
                 self.known = new;
+                self.version = version.unwrap_or(self.version);
                 self.ctx.metrics.status_patches.inc();
-                Answer::Done
+                Answer::Done(version)
             }
             other => other,
         }
@@ -158,7 +189,7 @@ impl Task {
         match tokio::time::timeout(CALL, exchange).await {
             Err(_) => Answer::Retry("deadline exceeded".into()),
             Ok(Err(e)) => Answer::Retry(e),
-            Ok(Ok((200..=299, _))) => Answer::Done,
+            Ok(Ok((200..=299, body))) => Answer::Done(version_of(&body)),
             // not there any more, or another pod of the same name has taken its place
             Ok(Ok((404 | 409, body))) => {
                 let text = String::from_utf8_lossy(&body);
@@ -179,6 +210,38 @@ impl Task {
     }
 }
 
+fn version_of(body: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        resource_version: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct Object {
+        metadata: Meta,
+    }
+    serde_json::from_slice::<Object>(body).ok()?.metadata.resource_version.parse().ok()
+}
+
+/// A status as JSON without what says nothing: nulls and empty objects.
+fn value(status: &PodStatus) -> Value {
+    fn lean(v: Value) -> Option<Value> {
+        match v {
+            Value::Null => None,
+            Value::Object(map) => {
+                let map: Map<_, _> = map.into_iter().filter_map(|(k, v)| Some((k, lean(v)?))).collect();
+                (!map.is_empty()).then_some(Value::Object(map))
+            }
+            Value::Array(list) => {
+                let list: Vec<_> = list.into_iter().filter_map(lean).collect();
+                (!list.is_empty()).then_some(Value::Array(list))
+            }
+            other => Some(other),
+        }
+    }
+    serde_json::to_value(status).ok().and_then(lean).unwrap_or_default()
+}
+
 /// The strategic merge patch that makes `new` of `old`; None when they are equal.
 pub fn status_patch(old: &Value, new: &Value) -> Option<Value> {
     let empty = Map::new();
@@ -190,10 +253,19 @@ pub fn status_patch(old: &Value, new: &Value) -> Option<Value> {
             "podIPs" | "hostIPs" => Some("ip"),
             _ => None,
         };
-        let value = match (merged_by, old.get(key)) {
-            (Some(by), Some(before)) => merge_list(by, before, value),
-            _ => value.clone(),
+        let none = Value::Null;
+        let value = match merged_by {
+            Some(by) => merge_list(by, old.get(key).unwrap_or(&none), value),
+            None => value.clone(),
         };
+        if key == "conditions" {
+            if value.as_array().is_none_or(Vec::is_empty) {
+                continue;
+            }
+            if let Some(order) = order(old.get(key).unwrap_or(&none), new.get(key).unwrap_or(&none)) {
+                patch.insert("$setElementOrder/conditions".into(), order);
+            }
+        }
         patch.insert(key.clone(), value);
     }
     for key in old.keys().filter(|k| !new.contains_key(*k) && OWNED.contains(&k.as_str())) {
@@ -214,11 +286,40 @@ const OWNED: [&str; 8] = [
     "hostIPs",
 ];
 
+/// Conditions that are the kubelet's to write.
+const CONDITIONS: [&str; 9] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "DisruptionTarget",
+    "PodResizePending",
+    "PodResizeInProgress",
+    "AllContainersRestarting",
+];
+
+fn foreign(condition: &Value) -> bool {
+    !condition.get("type").and_then(Value::as_str).is_some_and(|t| CONDITIONS.contains(&t))
+}
+
+/// The conditions in our order, when the API has them in another.
+fn order(old: &Value, new: &Value) -> Option<Value> {
+    let types = |v: &Value| {
+        let list = v.as_array().into_iter().flatten();
+        list.filter_map(|c| c.get("type")?.as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let (old, new) = (types(old), types(new));
+    let order: Vec<Value> = new.iter().map(|t| json!({ "type": t })).collect();
+    (old != new).then_some(Value::Array(order))
+}
+
 /// A list merged by key: changed items, and deletions of what is no longer there.
 fn merge_list(by: &str, old: &Value, new: &Value) -> Value {
     let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
     let (old, new) = (list(old), list(new));
-    let mut out: Vec<Value> = new.iter().filter(|n| !old.contains(n)).cloned().collect();
+    let mut out: Vec<Value> =
+        new.iter().filter(|n| !old.contains(n) && (by != "type" || !foreign(n))).cloned().collect();
     for item in &mut out {
         // what the old item has and the new one lacks must be nulled, or merging would keep it
         let Some(before) = old.iter().find(|o| o.get(by) == item.get(by)).and_then(Value::as_object) else {
@@ -252,12 +353,14 @@ mod tests {
         let old = json!({"phase": "Pending", "reason": "x", "qosClass": "B", "foreign": 1,
             "conditions": [{"type": "Ready", "status": "False", "reason": "r"}, {"type": "A", "status": "True"}],
             "podIPs": [{"ip": "1"}]});
+        let theirs = json!({"type": "x.y/z", "status": "True"});
         let new = json!({"phase": "Running", "qosClass": "B",
-            "conditions": [{"type": "Ready", "status": "True"}, {"type": "A", "status": "True"}],
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "A", "status": "True"}, theirs],
             "podIPs": [{"ip": "2"}]});
         assert_eq!(
             status_patch(&old, &new),
             Some(json!({"phase": "Running", "reason": null,
+                "$setElementOrder/conditions": [{"type": "Ready"}, {"type": "A"}, {"type": "x.y/z"}],
                 "conditions": [{"type": "Ready", "status": "True", "reason": null}],
                 "podIPs": [{"ip": "2"}, {"$patch": "delete", "ip": "1"}]}))
         );

@@ -15,6 +15,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+const CONFIG_MAP: &str = "kubernetes.io~configmap";
+
 /// A volume that is ready for containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -87,7 +89,7 @@ impl Mounter<'_> {
                 c.default_mode,
                 optional,
             )?;
-            return self.project("kubernetes.io~configmap", &v.name, &files);
+            return self.project(CONFIG_MAP, &v.name, &files);
         }
         if let Some(s) = &v.secret {
             let name = s.secret_name.as_deref().unwrap_or_default();
@@ -222,6 +224,10 @@ impl Mounter<'_> {
     fn project(&self, plugin: &str, name: &str, files: &Payload) -> Result<Ready, String> {
         let dir = self.dir(plugin, name);
         ensure_dir(&dir, 0o777).map_err(|e| e.to_string())?;
+        if plugin != CONFIG_MAP {
+            // what may be secret stays off the disk
+            self.tmpfs(&dir, &EmptyDirVolumeSource::default())?;
+        }
         let group = self.fs_group();
         let finish = |version: &Path| match group {
             Some(gid) => own(version, gid, true),
