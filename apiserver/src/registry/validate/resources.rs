@@ -7,6 +7,26 @@ use machinery::quantity::Quantity;
 use serde_json::Value;
 
 const CONTAINER_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+/// Resources that have a meaning elsewhere, though a container can't ask for them.
+const STANDARD_RESOURCES: [&str; 17] = [
+    "storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "services.nodeports",
+    "services.loadbalancers",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "requests.storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+];
 
 /// Resources that come in whole pieces.
 pub fn is_integer_resource(name: &str) -> bool {
@@ -52,6 +72,9 @@ pub fn container_resource_name(name: &str, at: &At<'_>, errs: &mut Errs) {
         errs.invalid_each(at, name, wrong);
     } else if !name.contains('/') {
         if !CONTAINER_RESOURCES.contains(&name) && !is_huge_page(name) {
+            if !STANDARD_RESOURCES.contains(&name) {
+                errs.invalid(at, name, "must be a standard resource type or fully qualified");
+            }
             errs.invalid(at, name, "must be a standard resource for containers");
         }
     } else if !is_native(name) && !is_extended(name) {
