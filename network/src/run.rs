@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use daemon::files::DirWatch;
+use daemon::nftables::Guard;
 use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -56,6 +58,8 @@ pub async fn run(
         complete: false,
         loaded: String::new(),
         written: None,
+        guard: open_guard(),
+        files: None,
     };
     token.run_until_cancelled(agent.work(disturbances)).await.unwrap_or(Ok(()))
 }
@@ -71,6 +75,10 @@ struct Agent {
     complete: bool,
     loaded: String,
     written: Option<NodeFacts>,
+    /// Hears when others change our table.
+    guard: Option<Guard>,
+    /// Sees when others change the runtime's CNI configuration.
+    files: Option<DirWatch>,
 }
 
 impl Agent {
@@ -81,6 +89,14 @@ impl Agent {
         let mut pause = None;
         loop {
             let changed = tokio::select! {
+                () = disturbed(self.guard.as_ref()) => {
+                    self.loaded.clear();
+                    true
+                }
+                () = disordered(&mut self.files) => {
+                    self.written = None;
+                    true
+                }
                 events = nodes.next() => {
                     let events = events.context("the watch of nodes ended")?;
                     events.into_iter().fold(false, |changed, e| self.event(e) || changed)
@@ -146,10 +162,14 @@ impl Agent {
             given => given.to_vec(),
         };
         let rules = masquerade::rules(&own.cidrs, &cluster);
-        if rules != self.loaded {
-            masquerade::load(&rules).await.context("masquerading")?;
-            self.loaded = rules;
+        if rules == self.loaded {
+            return Ok(());
         }
+        self.guard.iter().for_each(Guard::cover);
+        let done = masquerade::load(&rules).await.context("masquerading");
+        self.guard.iter().for_each(Guard::uncover);
+        done?;
+        self.loaded = rules;
         Ok(())
     }
 
@@ -167,6 +187,9 @@ impl Agent {
             tracing::info!(cidrs = ?own.cidrs, mtu, "wrote the CNI configuration");
         }
         self.written = Some(own.clone());
+        if self.files.is_none() {
+            self.files = watch_files(&self.config.conf_dir);
+        }
         Ok(())
     }
 
@@ -184,6 +207,39 @@ impl Agent {
             .await
             .context("node condition")?;
         Ok(())
+    }
+}
+
+fn open_guard() -> Option<Guard> {
+    let guard = Guard::open(masquerade::TABLE);
+    guard
+        .inspect_err(|error| tracing::warn!(%error, "changes of our table by others will not be noticed"))
+        .ok()
+}
+
+/// Waits until somebody else changed our table, or so much that nobody can tell.
+async fn disturbed(guard: Option<&Guard>) {
+    let Some(guard) = guard else { return std::future::pending().await };
+    if let Err(error) = guard.heard(&[]).await {
+        tracing::warn!(%error, "the packet filter tells nothing any more");
+        std::future::pending().await
+    }
+    tracing::warn!("somebody else changed our table, loading it anew");
+}
+
+fn watch_files(dir: &std::path::Path) -> Option<DirWatch> {
+    let watch = DirWatch::new(dir);
+    watch
+        .inspect_err(|error| tracing::warn!(%error, "changes of the CNI configuration will not be noticed"))
+        .ok()
+}
+
+/// Waits until a file of the directory changed. Our own writing shows too, and is found to be right.
+async fn disordered(files: &mut Option<DirWatch>) {
+    let Some(watch) = files else { return std::future::pending().await };
+    if watch.changed().await.is_err() {
+        // The directory is gone; writing the file makes it again, and with it a new watch
+        *files = None;
     }
 }
 
