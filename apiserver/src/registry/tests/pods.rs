@@ -128,15 +128,17 @@ fn resources() {
             "resources: {limits: {cpu: 1, nvidia.com/gpu: 1500m, bad: 1}, requests: {cpu: 2, nvidia.com/gpu: 1, memory: -1, hugepages-2Mi: 1Mi}}",
         ),
         expect![[r#"
-        spec.containers[0].resources.limits[bad]: Invalid value: "bad": must be a standard resource for containers
-        spec.containers[0].resources.limits[nvidia.com/gpu]: Invalid value: "1500m": must be an integer
-        spec.containers[0].resources.requests[bad]: Invalid value: "bad": must be a standard resource for containers
-        spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: "1Mi": must be a multiple of the page size
-        spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0
-        spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
-        spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
-        spec.containers[0].resources.requests: Invalid value: "1": must be equal to nvidia.com/gpu limit of 1500m
-    "#]],
+            spec.containers[0].resources.limits[bad]: Invalid value: "bad": must be a standard resource type or fully qualified
+            spec.containers[0].resources.limits[bad]: Invalid value: "bad": must be a standard resource for containers
+            spec.containers[0].resources.limits[nvidia.com/gpu]: Invalid value: "1500m": must be an integer
+            spec.containers[0].resources.requests[bad]: Invalid value: "bad": must be a standard resource type or fully qualified
+            spec.containers[0].resources.requests[bad]: Invalid value: "bad": must be a standard resource for containers
+            spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: "1Mi": must be a multiple of the page size
+            spec.containers[0].resources.requests[memory]: Invalid value: "-1": must be greater than or equal to 0
+            spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1
+            spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources
+            spec.containers[0].resources.requests: Invalid value: "1": must be equal to nvidia.com/gpu limit of 1500m
+        "#]],
     );
     check(
         &with("resources: {claims: [{name: x}]}"),
