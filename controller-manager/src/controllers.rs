@@ -43,6 +43,7 @@ pub fn all() -> Vec<Controller> {
         "replicationcontroller-controller" "replicationcontroller" "replication-controller" on replicaset::start_replication_controllers;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
+        "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;
         "endpoints-controller" "endpoint" "endpoint-controller" on endpoints::start;
         // Namespaces and identities
         "namespace-controller" "namespace" "namespace-controller" on namespace::start;

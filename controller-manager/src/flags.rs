@@ -107,6 +107,10 @@ pub struct Config {
     pub terminated_pod_gc_threshold: i64,
     #[arg(long, default_value_t = 100)]
     pub max_endpoints_per_slice: usize,
+    #[arg(long, default_value_t = 1000)]
+    pub mirroring_max_endpoints_per_subset: usize,
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
     #[arg(long, value_parser = duration, default_value = "5m0s")]
     pub resource_quota_sync_period: Duration,
     #[arg(long, value_parser = duration, default_value = "5m0s")]
@@ -188,9 +192,7 @@ const ACCEPTED: &[&str] = &[
     "master",
     "min-compatibility-version",
     "min-resync-period",
-    "mirroring-concurrent-service-endpoint-syncs",
     "mirroring-endpointslice-updates-batch-period",
-    "mirroring-max-endpoints-per-subset",
     "node-sync-period",
     "permit-address-sharing!",
     "permit-port-sharing!",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::runner::{self, Options, Outcome};
+use control::runner::{Options, Outcome};
 use control::{Cache, Key, Queue};
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
@@ -13,10 +13,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::endpointslice::plan::TRIGGER;
 use super::endpointslice::source::{self, HEADLESS, Port};
-use crate::kit::meta::{annotation, name, selects_map};
+use crate::kit::meta::{annotation, label, name, selects_map};
 use crate::kit::{Context, Plan, Write, pods};
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
 const CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// More addresses than this are cut off, ready ones last.
@@ -41,27 +42,25 @@ pub fn start(context: Context) {
     let queue = Queue::with_backoff(Duration::from_millis(50), Duration::from_secs(100));
     let q = queue.clone();
     room.services.handle(move |event| q.add(event.key.clone()));
-    let q = queue.clone();
-    room.endpoints.handle(move |event| q.add(event.key.clone()));
+    // Endpoints somebody else made are left alone, whether or not their Service is there yet.
+    let (q, services) = (queue.clone(), room.services.clone());
+    room.endpoints.handle(move |event| {
+        let ours = event.object().is_some_and(|e| label(&e.metadata, MANAGED_BY) == Some(MANAGER));
+        if ours || services.get_key(&event.key).is_some() {
+            q.add(event.key.clone());
+        }
+    });
     let (q, services) = (queue.clone(), room.services.clone());
     room.pods.handle(move |event| source::affected(&services, event).into_iter().for_each(|k| q.add(k)));
     let workers = context.config.workers("endpoint", 5);
-    runner::start(
-        Options::new("endpoints-controller", workers).max_retries(15),
-        queue,
-        &context.tasks,
-        move |key| {
-            let room = room.clone();
-            async move { room.sync(key).await }
-        },
-    );
+    context.run(Options::new("endpoints-controller", workers).max_retries(15), queue, move |key| {
+        let room = room.clone();
+        async move { room.sync(key).await }
+    });
 }
 
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
-        if !self.services.is_synced() {
-            return Ok(Some(Duration::from_secs(1)));
-        }
         let current = self.endpoints.get_key(&key);
         let Some(service) = self.services.get_key(&key) else {
             return orphaned(current.as_deref()).apply(&self.context).await;
@@ -110,7 +109,7 @@ fn plan(service: &Service, pods: &[&Pod], current: Option<&Endpoints>) -> Plan {
     if source::headless(service) {
         labels.insert(HEADLESS.into(), String::new());
     }
-    labels.insert(MANAGED_BY.into(), "endpoint-controller".into());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
     let annotations = fresh.metadata.annotations.get_or_insert_default();
     match truncated {
         true => annotations.insert(CAPACITY.into(), "truncated".into()),

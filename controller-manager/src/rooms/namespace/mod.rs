@@ -15,7 +15,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 
 use crate::kit::discovery::{self, Found, Resource};
-use crate::kit::meta::{name, namespace};
+use crate::kit::meta::{name, namespace, until};
 use crate::kit::write::Verb;
 use crate::kit::{Context, Kind, Write};
 
@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const SKIPPED: [&str; 2] = ["bindings", "localsubjectaccessreviews"];
 /// Assumed wait when finalizers hold something back.
 const FINALIZER_ESTIMATE: i64 = 15;
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Starts the controller.
 pub fn start(context: Context) {
@@ -60,7 +61,8 @@ async fn sync(context: &Context, namespaces: &Cache<Namespace>, key: &Key) -> Ou
     }
     let live = write_status(context, live, &found, &emptied).await?;
     if !emptied.remaining.is_empty() || !emptied.failures.is_empty() {
-        return Ok(Some(emptied.wait()));
+        let since = namespace.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |t| t.0);
+        return Ok(Some(emptied.wait(until(Timestamp::now(), since))));
     }
     anyhow::ensure!(found.failed.is_empty(), "not all resources are known: {}", found.failed.join("; "));
     finalize(context, live).await
@@ -93,9 +95,11 @@ struct Emptied {
 }
 
 impl Emptied {
-    fn wait(&self) -> Duration {
-        // Half of the estimate, as upstream; a short first look is cheap and makes small namespaces go at once.
-        Duration::from_millis((self.estimate.clamp(0, 600) as u64) * 500 + 500)
+    /// Half of the estimate, as upstream, but never more than a quarter of what the deletion has taken so far: what
+    /// goes soon is noticed soon, and looks become rare by themselves.
+    fn wait(&self, taken: Duration) -> Duration {
+        let estimated = Duration::from_millis((self.estimate.clamp(0, 600) as u64) * 500 + 500);
+        estimated.min((taken / 4).max(SHORTEST_WAIT))
     }
 
     fn count(&mut self, resource: &Resource, left: &[ObjectMeta], now: Timestamp) {
@@ -336,7 +340,8 @@ mod tests {
             message("NamespaceFinalizersRemaining"),
             "Some content in the namespace has finalizers remaining: x/y in 1 resource instances"
         );
-        assert_eq!(emptied.wait(), Duration::from_secs(8));
+        let waits = [0, 10, 3600].map(|taken| emptied.wait(Duration::from_secs(taken)).as_millis());
+        assert_eq!(waits, [500, 2500, 8000]);
     }
 
     #[test]

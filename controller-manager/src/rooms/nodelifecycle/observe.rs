@@ -179,7 +179,7 @@ impl Room {
         if !zones.count(nodes.iter().map(|n| &**n)) {
             return;
         }
-        tracing::warn!(all_down = zones.all_down, "the state of all zones changed");
+        tracing::info!(all_down = zones.all_down, "the state of all zones changed");
         if !zones.all_down {
             // We may have been cut off ourselves: everyone starts afresh.
             self.probes.lock().values_mut().for_each(|p| p.at = Instant::now());
