@@ -33,6 +33,11 @@ pub fn compute(
         .collect()
 }
 
+/// Is a condition of the node one that this kubelet writes?
+pub fn is_ours(kind: &str) -> bool {
+    matches!(kind, "MemoryPressure" | "DiskPressure" | "PIDPressure" | "Ready")
+}
+
 fn condition(
     kind: &str,
     status: &str,

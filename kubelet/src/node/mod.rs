@@ -14,11 +14,10 @@ pub mod report;
 pub mod status;
 
 use crate::context::{Context, NodeView};
-use futures::StreamExt;
+use control::cache::{Cache, Options};
+use daemon::tasks::Tasks;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
 use std::sync::Arc;
 
 /// The version of Kubernetes this kubelet is.
@@ -43,7 +42,8 @@ async fn run(ctx: Arc<Context>, facts: machine::Facts) {
     if ctx.config.file.register_node {
         register::until_done(&ctx, &facts).await;
     }
-    tokio::join!(watch(ctx.clone()), lease::run(ctx.clone()), report::run(ctx.clone(), facts));
+    watch(&ctx);
+    tokio::join!(lease::run(ctx.clone()), report::run(ctx.clone(), facts));
 }
 
 /// The Node as an event's object; upstream uses the name for the UID.
@@ -62,19 +62,14 @@ pub fn record(ctx: &Context, reason: &str, message: &str) {
 }
 
 /// Follows the Node object into the node view.
-async fn watch(ctx: Arc<Context>) {
+fn watch(ctx: &Arc<Context>) {
     let Some(client) = ctx.client.clone() else { return };
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", ctx.config.node_name));
-    let events = watcher::watcher(Api::<Node>::all(client), config).default_backoff();
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Apply(node) | Event::InitApply(node)) => publish(&ctx, Some(Arc::new(node))),
-            Ok(Event::Delete(_)) => publish(&ctx, None),
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::debug!(%error, "watching the node"),
-        }
-    }
+    let options = Options::<Node>::default()
+        .fields(format!("metadata.name={}", ctx.config.node_name))
+        .trim(|n: &mut Node| n.metadata.managed_fields = None);
+    let cache = Cache::start(Api::all(client), options, &Tasks::new(ctx.cancel.clone()));
+    let ctx = ctx.clone();
+    cache.handle(move |event| publish(&ctx, event.new.clone()));
 }
 
 /// Puts the Node into the view, and tells of its being (un)schedulable.

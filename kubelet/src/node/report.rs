@@ -64,22 +64,31 @@ pub async fn run(ctx: Arc<Context>, facts: Facts) {
             () = tokio::time::sleep(wait) => {}
             changed = health.changed() => if changed.is_err() { return },
             changed = pressure.changed() => if changed.is_err() { return },
-            () = node_vanished(&mut view) => {}
+            () = foreign_change(&mut view) => {}
         }
     }
 }
 
-/// Returns when the Node was deleted under us.
-async fn node_vanished(view: &mut tokio::sync::watch::Receiver<Arc<crate::context::NodeView>>) {
-    let had = view.borrow_and_update().node.is_some();
+/// Returns when the Node was deleted under us, or somebody else has written one of our conditions.
+async fn foreign_change(view: &mut tokio::sync::watch::Receiver<Arc<crate::context::NodeView>>) {
+    let before = view.borrow_and_update().node.clone();
     loop {
         if view.changed().await.is_err() {
             return std::future::pending().await;
         }
-        if had && view.borrow_and_update().node.is_none() {
-            return;
+        match (&before, &view.borrow_and_update().node) {
+            (Some(_), None) => return,
+            (Some(before), Some(now)) if verdicts(before) != verdicts(now) => return,
+            _ => {}
         }
     }
+}
+
+/// What the Node says of the conditions that are the kubelet's.
+fn verdicts(node: &Node) -> Vec<(&str, &str)> {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ours = conditions.filter(|c| conditions::is_ours(&c.type_));
+    ours.map(|c| (c.type_.as_str(), c.status.as_str())).collect()
 }
 
 struct Reporter {

@@ -229,7 +229,12 @@ fn value(status: &PodStatus) -> Value {
         match v {
             Value::Null => None,
             Value::Object(map) => {
-                let map: Map<_, _> = map.into_iter().filter_map(|(k, v)| Some((k, lean(v)?))).collect();
+                let keep = |(k, v): (String, Value)| match (k.as_str(), v) {
+                    // an empty one says that nothing was asked for
+                    ("resources", v @ Value::Object(_)) => Some((k, v)),
+                    (_, v) => Some((k, lean(v)?)),
+                };
+                let map: Map<_, _> = map.into_iter().filter_map(keep).collect();
                 (!map.is_empty()).then_some(Value::Object(map))
             }
             Value::Array(list) => {
