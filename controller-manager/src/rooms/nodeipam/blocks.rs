@@ -70,6 +70,12 @@ impl Blocks {
         index(first)..index(last) + 1
     }
 
+    /// Whether this is one of our blocks and nobody has it.
+    pub fn is_free(&self, block: &IpNet) -> bool {
+        let range = self.overlap(block);
+        block.prefix_len() == self.mask && range.len() == 1 && !self.is_taken(range.start)
+    }
+
     /// Takes every block that overlaps.
     pub fn occupy(&mut self, other: &IpNet) {
         for index in self.overlap(other) {
@@ -107,6 +113,9 @@ mod tests {
         blocks.release(&net("10.244.2.0/24"));
         assert_eq!(blocks.next(), Some(net("10.244.2.0/24")));
         assert_eq!(blocks.next(), None);
+        blocks.release(&net("10.244.1.0/24"));
+        let asked = ["10.244.0.0/24", "10.244.1.0/25", "10.9.1.0/24", "10.244.1.0/24"];
+        assert_eq!(asked.map(|t| blocks.is_free(&net(t))), [false, false, false, true]);
     }
 
     #[test]

@@ -26,7 +26,13 @@ struct Room {
     blocks: Mutex<Vec<Blocks>>,
     /// What was given to a node whose object does not show it yet.
     given: Mutex<ahash::AHashMap<String, Vec<IpNet>>>,
+    /// What nodes had that are gone: one that comes back by the same name gets the same again if it can, for its
+    /// bridge and routes are still made for it.
+    former: Mutex<ahash::AHashMap<String, Vec<IpNet>>>,
 }
+
+/// Former nodes remembered.
+const FORMER: usize = 1000;
 
 /// Starts the allocator, if `--allocate-node-cidrs` asks for it.
 pub fn start(context: Context) {
@@ -42,6 +48,7 @@ pub fn start(context: Context) {
         nodes: context.nodes(),
         blocks: Mutex::new(blocks),
         given: Mutex::default(),
+        former: Mutex::default(),
         context: context.clone(),
     });
     let queue: Queue<Key> = Queue::new();
@@ -98,25 +105,39 @@ fn cidrs(node: &Node) -> Vec<IpNet> {
 
 impl Room {
     fn changed(&self, event: &control::Event<Node>, queue: &Queue<Key>) {
-        match &event.new {
-            Some(node) => {
-                let has = cidrs(node);
-                self.occupy(&has);
-                if has.is_empty() {
-                    queue.add(event.key.clone());
-                } else {
-                    self.given.lock().remove(&*event.key.name);
-                }
-            }
-            None => {
-                let given = self.given.lock().remove(&*event.key.name).unwrap_or_default();
-                let had = event.old.as_ref().map(|n| cidrs(n)).unwrap_or_default();
-                let mut blocks = self.blocks.lock();
-                for cidr in had.iter().chain(&given) {
-                    blocks.iter_mut().for_each(|b| b.release(cidr));
-                }
+        let uid = |n: &Node| n.metadata.uid.clone();
+        let replaced = |old: &Node| event.new.as_ref().is_none_or(|new| uid(new) != uid(old));
+        if let Some(old) = event.old.as_ref().filter(|old| replaced(old)) {
+            self.release(&event.key.name, cidrs(old));
+        }
+        if let Some(node) = &event.new {
+            let has = cidrs(node);
+            self.occupy(&has);
+            if has.is_empty() {
+                queue.add(event.key.clone());
+            } else {
+                self.given.lock().remove(&*event.key.name);
             }
         }
+    }
+
+    fn release(&self, name: &str, had: Vec<IpNet>) {
+        let given = self.given.lock().remove(name).unwrap_or_default();
+        let mut blocks = self.blocks.lock();
+        for cidr in had.iter().chain(&given) {
+            blocks.iter_mut().for_each(|b| b.release(cidr));
+        }
+        let mut former = self.former.lock();
+        if former.len() < FORMER {
+            former.insert(name.to_string(), if had.is_empty() { given } else { had });
+        }
+    }
+
+    /// What a node of this name had before, unless somebody else has it by now.
+    fn again(&self, name: &str, blocks: &[Blocks]) -> Option<Vec<IpNet>> {
+        let former = self.former.lock().remove(name)?;
+        let free = former.iter().zip(blocks).all(|(cidr, b)| b.is_free(cidr));
+        (free && former.len() == blocks.len()).then_some(former)
     }
 
     fn occupy(&self, cidrs: &[IpNet]) {
@@ -158,22 +179,36 @@ impl Room {
 
     /// A free block of every cluster CIDR, remembered until the node shows it.
     fn choose(&self, key: &Key) -> Option<Vec<IpNet>> {
-        let mut blocks = self.blocks.lock();
-        let chosen: Vec<Option<IpNet>> = blocks.iter_mut().map(Blocks::next).collect();
-        if chosen.iter().any(Option::is_none) {
-            for (block, cidr) in blocks.iter_mut().zip(&chosen) {
-                cidr.iter().for_each(|c| block.release(c));
+        let chosen = {
+            let mut blocks = self.blocks.lock();
+            match self.again(&key.name, &blocks) {
+                Some(former) => {
+                    former.iter().zip(&mut *blocks).for_each(|(cidr, b)| b.occupy(cidr));
+                    former
+                }
+                None => next_of_each(&mut blocks)?,
             }
-            return None;
-        }
-        let chosen: Vec<IpNet> = chosen.into_iter().flatten().collect();
+        };
         self.given.lock().insert(key.name.to_string(), chosen.clone());
         // A node that went while we chose is told by no further event.
         if self.nodes.get_key(key).is_none() {
-            tracing::debug!(node = %key.name, "node went while a CIDR was chosen");
+            self.release(&key.name, Vec::new());
+            return None;
         }
         Some(chosen)
     }
+}
+
+/// The next free block of each, or none of any.
+fn next_of_each(blocks: &mut [Blocks]) -> Option<Vec<IpNet>> {
+    let chosen: Vec<Option<IpNet>> = blocks.iter_mut().map(Blocks::next).collect();
+    if chosen.iter().any(Option::is_none) {
+        for (block, cidr) in blocks.iter_mut().zip(&chosen) {
+            cidr.iter().for_each(|c| block.release(c));
+        }
+        return None;
+    }
+    Some(chosen.into_iter().flatten().collect())
 }
 
 /// An address as a number of 128 bits.
