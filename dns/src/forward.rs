@@ -14,12 +14,16 @@ use crate::cache::{Cache, key};
 use crate::message::Question;
 use crate::metrics::Metrics;
 
-/// One attempt at one resolver, and all of them together.
-const ATTEMPT: Duration = Duration::from_secs(2);
+/// One attempt at one resolver. A packet may get lost, so each is asked twice before a question fails.
+const ATTEMPT: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 2;
+/// All attempts together.
 const TOTAL: Duration = Duration::from_secs(5);
 /// Failures in a row that take a resolver out, and for how long before one question tries it again.
 const FAILURES: u32 = 2;
 const REST: Duration = Duration::from_secs(2);
+/// How long that question waits; the attempt itself goes on without it.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Questions under way.
 const AT_ONCE: usize = 1000;
 /// Resolvers of a resolv.conf that count, as in libc.
@@ -48,18 +52,26 @@ struct Resolver {
     health: Mutex<Health>,
 }
 
+/// What to do with a resolver now.
+#[derive(Debug, PartialEq, Eq)]
+enum Use {
+    Ask,
+    /// It was down; somebody should see whether it still is.
+    Probe,
+    Leave,
+}
+
 impl Resolver {
-    /// Whether to ask it now. One that is down is asked by one question now and then.
-    fn usable(&self, now: Instant) -> bool {
+    fn usable(&self, now: Instant) -> Use {
         let mut h = self.health.lock();
         if h.failures < FAILURES {
-            return true;
+            return Use::Ask;
         }
         let due = h.try_again.is_none_or(|t| t <= now);
         if due {
             h.try_again = Some(now + REST);
         }
-        due
+        if due { Use::Probe } else { Use::Leave }
     }
 
     fn note(&self, worked: bool) {
@@ -76,7 +88,7 @@ impl Resolver {
 
 /// Asks others.
 pub struct Forwarder {
-    resolvers: Vec<Resolver>,
+    resolvers: Vec<Arc<Resolver>>,
     cache: Cache,
     under_way: Semaphore,
     metrics: Metrics,
@@ -86,7 +98,7 @@ impl Forwarder {
     /// Asks these, in this order.
     pub fn new(resolvers: Vec<SocketAddr>, metrics: Metrics) -> Arc<Self> {
         let resolvers =
-            resolvers.into_iter().map(|addr| Resolver { addr, health: Mutex::default() }).collect();
+            resolvers.into_iter().map(|addr| Arc::new(Resolver { addr, health: Mutex::default() })).collect();
         Arc::new(Self { resolvers, cache: Cache::default(), under_way: Semaphore::new(AT_ONCE), metrics })
     }
 
@@ -112,19 +124,35 @@ impl Forwarder {
     }
 
     async fn try_all(&self, q: &Question) -> Option<Message> {
-        let now = Instant::now();
-        for resolver in self.resolvers.iter().filter(|r| r.usable(now)) {
-            let answer = tokio::time::timeout(ATTEMPT, exchange(resolver.addr, q)).await;
-            let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-            resolver.note(answer.is_ok());
-            self.metrics.forwarded(answer.is_ok());
-            match answer {
-                Ok(m) => return Some(m),
-                Err(error) => tracing::debug!(resolver = %resolver.addr, %error, "no answer"),
+        for round in 0..ROUNDS {
+            for resolver in &self.resolvers {
+                let answer = match resolver.usable(Instant::now()) {
+                    Use::Ask => attempt(resolver, q, &self.metrics).await,
+                    Use::Probe if round == 0 => self.probe(resolver, q).await,
+                    _ => None,
+                };
+                if answer.is_some() {
+                    return answer;
+                }
             }
         }
         None
     }
+
+    /// Asks one that was down. A question never waits long for a resolver that is known to be silent.
+    async fn probe(&self, resolver: &Arc<Resolver>, q: &Question) -> Option<Message> {
+        let (resolver, q, metrics) = (Arc::clone(resolver), q.clone(), self.metrics.clone());
+        let asked = tokio::spawn(async move { attempt(&resolver, &q, &metrics).await });
+        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?
+    }
+}
+
+async fn attempt(resolver: &Resolver, q: &Question, metrics: &Metrics) -> Option<Message> {
+    let answer = tokio::time::timeout(ATTEMPT, exchange(resolver.addr, q)).await;
+    let answer = answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    resolver.note(answer.is_ok());
+    metrics.forwarded(answer.is_ok());
+    answer.inspect_err(|error| tracing::debug!(resolver = %resolver.addr, %error, "no answer")).ok()
 }
 
 fn failure(q: &Question) -> Message {
@@ -196,12 +224,12 @@ mod tests {
         let r = Resolver { addr: "192.0.2.1:53".parse().unwrap(), health: Mutex::default() };
         let now = Instant::now();
         r.note(false);
-        assert!(r.usable(now));
+        assert_eq!(r.usable(now), Use::Ask);
         r.note(false);
-        assert!(!r.usable(now));
-        assert!(r.usable(now + REST * 2), "one may try");
-        assert!(!r.usable(now + REST * 2), "but only one");
+        assert_eq!(r.usable(now), Use::Leave);
+        assert_eq!(r.usable(now + REST * 2), Use::Probe, "one may try");
+        assert_eq!(r.usable(now + REST * 2), Use::Leave, "but only one");
         r.note(true);
-        assert!(r.usable(now));
+        assert_eq!(r.usable(now), Use::Ask);
     }
 }

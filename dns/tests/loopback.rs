@@ -52,6 +52,11 @@ async fn start(upstreams: Vec<SocketAddr>, token: &CancellationToken) -> SocketA
 
 /// A resolver that knows example.com only, and counts.
 async fn outside() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+    lossy(0).await
+}
+
+/// The same, deaf to the first few packets.
+async fn lossy(lost: usize) -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
     let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -60,7 +65,9 @@ async fn outside() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
         let mut buffer = [0; 2000];
         loop {
             let (n, from) = socket.recv_from(&mut buffer).await.unwrap();
-            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            if counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst) < lost {
+                continue;
+            }
             let request = Message::from_vec(&buffer[..n]).unwrap();
             let mut m = Message::response(request.metadata.id, request.metadata.op_code);
             m.add_queries(request.queries.clone());
@@ -166,6 +173,26 @@ async fn without_resolvers_other_names_fail_at_once() {
         assert_eq!(m.metadata.response_code, ResponseCode::ServFail);
         assert!(begin.elapsed() < Duration::from_secs(1));
     }
+    token.cancel();
+}
+
+#[tokio::test]
+async fn a_lost_packet_is_sent_again_and_a_silent_resolver_costs_little() {
+    let token = CancellationToken::new();
+    let (other, count) = lossy(1).await;
+    let addr = start(vec![other], &token).await;
+    let m = udp(addr, &request("example.com.", RecordType::A, false)).await;
+    assert_eq!((m.answers.len(), count.load(std::sync::atomic::Ordering::SeqCst)), (1, 2));
+    let (silent, _) = lossy(usize::MAX).await;
+    let addr = start(vec![silent], &token).await;
+    let fails = async |name: &str| {
+        let begin = Instant::now();
+        let m = udp(addr, &request(name, RecordType::A, false)).await;
+        assert_eq!(m.metadata.response_code, ResponseCode::ServFail);
+        begin.elapsed()
+    };
+    assert!(fails("a.example.").await < Duration::from_secs(4), "found to be silent");
+    assert!(fails("b.example.").await < Duration::from_secs(1), "known to be silent");
     token.cancel();
 }
 
