@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Teller;
 use crate::metrics::Metrics;
 use crate::model::{Family, ServiceName};
 use crate::proxier::HealthPorts;
@@ -116,7 +117,13 @@ fn answer(code: StatusCode, body: &Value, weight: Option<usize>) -> Response<Bod
 }
 
 /// Serves `/healthz` and `/livez`; a port in use is tried again and again.
-pub async fn serve(addr: SocketAddr, condition: Arc<Condition>, metrics: Metrics, token: CancellationToken) {
+pub async fn serve(
+    addr: SocketAddr,
+    condition: Arc<Condition>,
+    metrics: Metrics,
+    teller: Teller,
+    token: CancellationToken,
+) {
     let handler = |live: bool| -> Handler {
         let (condition, metrics) = (condition.clone(), metrics.clone());
         Arc::new(move |_, _| {
@@ -126,11 +133,23 @@ pub async fn serve(addr: SocketAddr, condition: Arc<Condition>, metrics: Metrics
         })
     };
     let make = || Serving::new(addr, None).route("/healthz", handler(false)).route("/livez", handler(true));
-    persist("healthz", make, token).await;
+    let tell = |error: &anyhow::Error| {
+        teller.of_node(
+            "FailedToStartProxierHealthcheck",
+            format!("failed to start proxier healthz on {addr}: {error:#}"),
+        );
+    };
+    persist("healthz", make, tell, token).await;
 }
 
 /// Serves metrics, the mode and a plain health.
-pub async fn serve_metrics(addr: SocketAddr, metrics: Metrics, config: Value, token: CancellationToken) {
+pub async fn serve_metrics(
+    addr: SocketAddr,
+    metrics: Metrics,
+    config: Value,
+    teller: Teller,
+    token: CancellationToken,
+) {
     let fixed = |body: String, kind: &'static str| -> Handler {
         Arc::new(move |_, _| {
             let mut response = Response::new(full(body.clone()));
@@ -144,17 +163,27 @@ pub async fn serve_metrics(addr: SocketAddr, metrics: Metrics, config: Value, to
             .metrics(metrics.registry())
             .route("/proxyMode", fixed("nftables".into(), PLAIN))
             .route("/healthz", fixed("ok".into(), PLAIN))
-            .route(
-                "/configz",
-                fixed(json!({"kubeproxy.config.k8s.io": config}).to_string(), "application/json"),
-            )
+            .route("/configz", fixed(config.to_string(), "application/json"))
     };
-    persist("metrics", make, token).await;
+    let tell = |error: &anyhow::Error| {
+        teller.of_node("FailedToStartMetricServer", format!("starting metrics server failed: {error:#}"));
+    };
+    persist("metrics", make, tell, token).await;
 }
 
-async fn persist(what: &str, make: impl Fn() -> Serving, token: CancellationToken) {
+/// Serves until cancelled. A port that cannot be had is tried for again and again, and told of once.
+async fn persist(
+    what: &str,
+    make: impl Fn() -> Serving,
+    tell: impl Fn(&anyhow::Error),
+    token: CancellationToken,
+) {
+    let mut told = false;
     while let Err(error) = make().run(token.clone()).await {
         tracing::warn!(what, %error, "cannot serve, trying again");
+        if !std::mem::replace(&mut told, true) {
+            tell(&error);
+        }
         if token.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
             return;
         }
@@ -169,13 +198,19 @@ pub struct NodePorts {
     ips: Vec<IpAddr>,
     shared: Shared,
     running: HashMap<u16, CancellationToken>,
+    teller: Teller,
     token: CancellationToken,
 }
 
 impl NodePorts {
     /// None yet. Without addresses they listen on all.
-    pub fn new(condition: Arc<Condition>, ips: Vec<IpAddr>, token: CancellationToken) -> Self {
-        Self { condition, ips, shared: Shared::default(), running: HashMap::default(), token }
+    pub fn new(
+        condition: Arc<Condition>,
+        ips: Vec<IpAddr>,
+        teller: Teller,
+        token: CancellationToken,
+    ) -> Self {
+        Self { condition, ips, shared: Shared::default(), running: HashMap::default(), teller, token }
     }
 
     /// Starts, stops and updates servers.
@@ -205,6 +240,7 @@ impl NodePorts {
         let ips = if self.ips.is_empty() { vec![any] } else { self.ips.clone() };
         for ip in ips {
             let (shared, condition, token) = (self.shared.clone(), self.condition.clone(), token.clone());
+            let teller = self.teller.clone();
             tokio::spawn(async move {
                 let make = || {
                     let (shared, condition) = (shared.clone(), condition.clone());
@@ -213,7 +249,11 @@ impl NodePorts {
                     });
                     Serving::new(SocketAddr::new(ip, port), None).route("/", handler)
                 };
-                persist("health check node port", make, token).await;
+                let tell = |error: &anyhow::Error| {
+                    let name = shared.lock().get(&port).map(|s| s.0.clone());
+                    name.iter().for_each(|name| teller.of_health_port(name, port, error));
+                };
+                persist("health check node port", make, tell, token).await;
             });
         }
     }

@@ -32,7 +32,9 @@
 
 pub mod chains;
 pub mod config;
+pub mod configz;
 pub mod conntrack;
+pub mod events;
 pub mod health;
 pub mod kernel;
 pub mod metrics;

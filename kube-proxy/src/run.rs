@@ -9,6 +9,7 @@ use ahash::HashSet;
 use anyhow::{Context, Result};
 use daemon::files::FileWatch;
 use daemon::nftables::{Guard, Heard};
+use daemon::tasks::Tasks;
 use futures::stream::{BoxStream, StreamExt};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chains::{LocalTraffic, Settings};
 use crate::config::{Config, DetectLocal};
+use crate::events::Teller;
 use crate::health::{Condition, NodePorts};
 use crate::kernel::Kernel;
 use crate::metrics::Metrics;
@@ -123,7 +125,10 @@ pub async fn run(config: Config, client: Client, metrics: Metrics, token: Cancel
     let families = families(&facts, &config);
     let condition = Condition::new(&families);
     condition.set_eligible(facts.eligible);
-    serve(&config, &condition, &metrics, &token);
+    let tasks = Tasks::new(token.clone());
+    let teller = Teller::start(client.clone(), &config.node_name, &tasks);
+    serve(&config, &condition, &metrics, &teller, &token);
+    teller.started();
     let mut proxiers = Vec::new();
     for family in families {
         let kernel = Kernel::open().context("open a netlink socket")?;
@@ -135,7 +140,9 @@ pub async fn run(config: Config, client: Client, metrics: Metrics, token: Cancel
             metrics.clone(),
         ));
     }
-    let ports = NodePorts::new(condition.clone(), Vec::new(), token.clone());
+    // Other networks than the node's own addresses may have any number of them here
+    let ips = if config.node_port_nets.is_empty() { primary(&facts, &config) } else { Vec::new() };
+    let ports = NodePorts::new(condition.clone(), ips, teller, token.clone());
     let daemon = Daemon {
         config,
         facts,
@@ -162,13 +169,31 @@ fn families(facts: &NodeFacts, config: &Config) -> Vec<Family> {
     list
 }
 
-fn serve(config: &Config, condition: &Arc<Condition>, metrics: &Metrics, token: &CancellationToken) {
+fn serve(
+    config: &Config,
+    condition: &Arc<Condition>,
+    metrics: &Metrics,
+    teller: &Teller,
+    token: &CancellationToken,
+) {
     if let Some(addr) = config.healthz {
-        tokio::spawn(crate::health::serve(addr, condition.clone(), metrics.clone(), token.clone()));
+        tokio::spawn(crate::health::serve(
+            addr,
+            condition.clone(),
+            metrics.clone(),
+            teller.clone(),
+            token.clone(),
+        ));
     }
     if let Some(addr) = config.metrics {
-        let shown = serde_json::json!({"mode": "nftables", "hostnameOverride": config.node_name});
-        tokio::spawn(crate::health::serve_metrics(addr, metrics.clone(), shown, token.clone()));
+        let shown = crate::configz::shown(config);
+        tokio::spawn(crate::health::serve_metrics(
+            addr,
+            metrics.clone(),
+            shown,
+            teller.clone(),
+            token.clone(),
+        ));
     }
 }
 
