@@ -197,27 +197,42 @@ fn serve(
     }
 }
 
-/// Waits for the Node to have what is needed; without it goes on with what is there, as upstream does.
+/// Waits for the Node to have what is needed; without it goes on with what is there, as upstream does. As long as the
+/// API server does not answer there is nothing to go on with: rules of an earlier run stay as they are.
 async fn first_facts(nodes: &mut Watch<Node>, config: &Config) -> NodeFacts {
     let by_node = config.detect_local == DetectLocal::NodeCidr;
     let patience = if by_node { CIDR_PATIENCE } else { NODE_PATIENCE };
     let mut facts = NodeFacts::default();
-    let enough = async {
-        while let Some(event) = nodes.next().await {
-            match event {
-                Ok(Event::Apply(node) | Event::InitApply(node)) => facts = node_facts(&node),
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "cannot watch the node"),
+    let mut end: Option<tokio::time::Instant> = None;
+    while facts.ips.is_empty() || (by_node && facts.pod_cidrs.is_empty()) {
+        let event = tokio::select! {
+            event = nodes.next() => event,
+            () = until(end) => {
+                tracing::warn!(node = config.node_name, "the node has no addresses yet, going on without");
+                return facts;
             }
-            if !facts.ips.is_empty() && !(by_node && facts.pod_cidrs.is_empty()) {
-                return;
+        };
+        match event {
+            // The beginning of an attempt says nothing of its success
+            Some(Ok(Event::Init)) => continue,
+            Some(Ok(Event::Apply(node) | Event::InitApply(node))) => facts = node_facts(&node),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot watch the node");
+                continue;
             }
+            None => return facts,
         }
-    };
-    if tokio::time::timeout(patience, enough).await.is_err() {
-        tracing::warn!(node = config.node_name, "the node has no addresses yet, going on without");
+        end.get_or_insert_with(|| tokio::time::Instant::now() + patience);
     }
     facts
+}
+
+async fn until(end: Option<tokio::time::Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A watch's listing under way: what has been seen since it began, so that the rest can be taken out at its end.
@@ -509,5 +524,46 @@ async fn heard(guard: Option<&Guard>, own: &[u32]) -> Heard {
             tracing::warn!(%error, "the packet filter tells nothing any more");
             std::future::pending().await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+
+    fn config() -> Config {
+        let args = ["kube-proxy", "--hostname-override=n"].map(String::from);
+        Config::from_flags(&crate::config::Flags::read(args.to_vec())).unwrap()
+    }
+
+    fn node() -> Node {
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "n"},
+            "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.1"}]}}))
+        .unwrap()
+    }
+
+    fn gone() -> watcher::Error {
+        watcher::Error::NoResourceVersion
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_waited_for() {
+        let hours = stream::iter(0..4).then(|_| async {
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            Err(gone())
+        });
+        let begin = stream::iter([Ok(Event::Init), Err(gone()), Ok(Event::Init)]);
+        let end = stream::iter([Ok(Event::InitApply(node()))]);
+        let facts = first_facts(&mut begin.chain(hours).chain(end).boxed(), &config()).await;
+        assert_eq!(facts.ips, ["172.30.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_addresses_is_not_waited_for_long() {
+        let nothing = stream::iter([Ok(Event::Init), Ok(Event::InitDone)]).chain(stream::pending());
+        let begin = tokio::time::Instant::now();
+        assert_eq!(first_facts(&mut nothing.boxed(), &config()).await, NodeFacts::default());
+        assert_eq!(begin.elapsed(), NODE_PATIENCE);
     }
 }
