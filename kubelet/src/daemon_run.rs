@@ -46,6 +46,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     let ctx = Context::new(Arc::new(config), client, Arc::new(cri), cancel);
     let tls = certs::serving::tls(&ctx)?;
     start(&ctx).await?;
+    ctx.spawn("memory", daemon::memory::trim_code(ctx.cancel.clone()));
     ctx.spawn("client certificate rotation", certs::client::rotate(ctx.clone()));
     tokio::select! {
         () = ctx.cancel.cancelled() => Ok(()),
@@ -130,6 +131,7 @@ async fn build_host(ctx: &Arc<Context>, relist: Arc<Relist>) -> Arc<Host> {
         services,
         cgroups: Cgroups::detect(),
         layout,
+        gate: crate::pods::gate::Gate::default(),
         started_at: now_ns(),
     });
     node_cgroups(&host);

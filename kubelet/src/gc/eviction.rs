@@ -179,7 +179,8 @@ async fn relieve(
     );
     host.ctx.metrics.evictions.inc();
     host.ctx.events.record(events::pod_ref(&victim.pod), WARNING, "Evicted", message.clone());
-    let order = KillOrder { reason: "Evicted".into(), message, grace: Some(1), disruption: true };
+    let order =
+        KillOrder { reason: "Evicted".into(), message, grace: Some(1), disruption: true, rejected: false };
     let _ = kill.send(Message::Kill(uid, order));
 }
 

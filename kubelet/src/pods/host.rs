@@ -30,6 +30,8 @@ pub struct Host {
     pub cgroups: Cgroups,
     /// cgroup names
     pub layout: Layout,
+    /// turns of starting pods
+    pub gate: super::gate::Gate,
     /// Unix nanoseconds this kubelet came up at
     pub started_at: i64,
 }

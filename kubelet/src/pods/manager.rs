@@ -216,6 +216,7 @@ impl Manager {
             message: format!("Pod was rejected: {}", refusal.message),
             grace: Some(1),
             disruption: false,
+            rejected: true,
         })
     }
 

@@ -9,6 +9,7 @@ pub mod cri_config;
 pub mod decide;
 pub mod dns;
 pub mod env;
+pub mod gate;
 pub mod hooks;
 pub mod host;
 pub mod manager;

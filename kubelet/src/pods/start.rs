@@ -86,6 +86,8 @@ impl Worker {
         if plan.is_empty() {
             return Ok(false);
         }
+        let starts = plan.create_sandbox.is_some() || !plan.start.is_empty();
+        let _turn = if starts { Some(self.host.gate.enter().await) } else { None };
         if plan.kill_pod {
             if plan.create_sandbox.is_some() {
                 self.event(

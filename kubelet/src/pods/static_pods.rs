@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
@@ -125,10 +126,15 @@ pub fn read_all(path: &Path, node: &str) -> Vec<Pod> {
 pub async fn watch(ctx: Arc<Context>, tx: mpsc::Sender<Vec<Pod>>) {
     let path = PathBuf::from(&ctx.config.file.static_pod_path);
     let changed = Arc::new(Notify::new());
-    notify_changes(path.clone(), changed.clone());
+    let watching = Arc::new(AtomicBool::new(false));
     let period = ctx.config.file.file_check_frequency.0.max(Duration::from_secs(1));
     let mut last: Option<Vec<Pod>> = None;
     loop {
+        // before reading, so that nothing is missed; the directory may come (back) later
+        if !watching.load(Ordering::Relaxed) {
+            notify_changes(&path, changed.clone(), watching.clone());
+        }
+        let wait = if watching.load(Ordering::Relaxed) { period } else { period.min(ABSENT) };
         let mut pods = read_all(&path, &ctx.config.node_name);
         keep_seen(&mut pods, last.as_deref().unwrap_or_default());
         if last.as_ref() != Some(&pods) {
@@ -142,10 +148,13 @@ pub async fn watch(ctx: Arc<Context>, tx: mpsc::Sender<Vec<Pod>>) {
                 // writers may still be at it
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }
+
+/// How often a directory that is not there is looked for.
+const ABSENT: Duration = Duration::from_secs(1);
 
 /// `config.seen` is of the first reading.
 fn keep_seen(pods: &mut [Pod], old: &[Pod]) {
@@ -158,7 +167,7 @@ fn keep_seen(pods: &mut [Pod], old: &[Pod]) {
     }
 }
 
-fn notify_changes(path: PathBuf, changed: Arc<Notify>) {
+fn notify_changes(path: &Path, changed: Arc<Notify>, watching: Arc<AtomicBool>) {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let flags = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
@@ -166,14 +175,20 @@ fn notify_changes(path: PathBuf, changed: Arc<Notify>) {
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE;
     let Ok(inotify) = Inotify::init(InitFlags::IN_CLOEXEC) else { return };
-    if inotify.add_watch(&path, flags).is_err() {
+    if inotify.add_watch(path, flags).is_err() {
         return;
     }
-    // A plain thread: it blocks in read for the life of the process.
+    watching.store(true, Ordering::Relaxed);
+    // A plain thread: it blocks in read for the life of the directory.
     std::thread::spawn(move || {
-        while inotify.read_events().is_ok() {
+        while let Ok(events) = inotify.read_events() {
             changed.notify_one();
+            if events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_IGNORED)) {
+                break;
+            }
         }
+        watching.store(false, Ordering::Relaxed);
+        changed.notify_one();
     });
 }
 

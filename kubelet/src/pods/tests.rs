@@ -49,6 +49,7 @@ fn lab_on(runtime: Arc<MemoryRuntime>, dir: tempfile::TempDir) -> Lab {
         services: None,
         cgroups: Cgroups::default(),
         layout: Layout { systemd: false, root: String::new(), per_qos: true },
+        gate: super::gate::Gate::default(),
         started_at: super::host::now_ns(),
     });
     let (tx, messages) = mpsc::unbounded_channel();

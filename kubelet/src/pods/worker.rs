@@ -29,6 +29,8 @@ pub struct KillOrder {
     pub grace: Option<i64>,
     /// DisruptionTarget
     pub disruption: bool,
+    /// it was never let in
+    pub rejected: bool,
 }
 
 /// What a worker is told, latest value only.
@@ -318,6 +320,7 @@ impl Worker {
             host_ips: &host_ips,
             runtime_name: &self.host.runtime_name(),
             failed: self.failed.as_ref(),
+            rejected: self.desired.kill.as_ref().is_some_and(|k| k.rejected),
             terminating: self.phase >= Phase::Terminating || self.desired.ending(),
             terminal: ended,
             now: jiff::Timestamp::now(),

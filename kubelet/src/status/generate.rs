@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub runtime_name: &'a str,
     /// reason and message forced by the kubelet (DeadlineExceeded, Evicted, admission), makes the pod Failed
     pub failed: Option<&'a Waiting>,
+    /// it was refused before anything of it was made
+    pub rejected: bool,
     /// the worker ends the pod
     pub terminating: bool,
     /// nothing runs any more and nothing will
@@ -52,6 +54,9 @@ fn seconds(ns: i64) -> Option<Time> {
 /// The status.
 pub fn generate(input: &Inputs<'_>) -> PodStatus {
     let Some(spec) = &input.pod.spec else { return PodStatus::default() };
+    if never_made(input) {
+        return bare(input);
+    }
     let regular = statuses(input, spec, Kind::Regular);
     let init = statuses(input, spec, Kind::Init);
     let ephemeral = statuses(input, spec, Kind::Ephemeral);
@@ -77,6 +82,27 @@ pub fn generate(input: &Inputs<'_>) -> PodStatus {
     status.init_container_statuses = some(init);
     status.ephemeral_container_statuses = some(ephemeral);
     status
+}
+
+/// Nothing of the pod was ever made here, and nothing will be.
+fn never_made(input: &Inputs<'_>) -> bool {
+    let nothing = input.view.sandboxes.is_empty() && input.view.containers.is_empty();
+    let told = ended(input).is_some_and(|s| s.container_statuses.as_ref().is_none_or(Vec::is_empty));
+    nothing && (input.rejected || told)
+}
+
+/// A refused pod has a verdict and no containers.
+fn bare(input: &Inputs<'_>) -> PodStatus {
+    let known = input.pod.status.clone().unwrap_or_default();
+    PodStatus {
+        phase: Some(ended(input).and_then(|s| s.phase.clone()).unwrap_or_else(|| "Failed".into())),
+        reason: input.failed.map(|f| f.0.clone()).or_else(|| sticky(input, |p| p.reason.clone())),
+        message: input.failed.map(|f| f.1.clone()).or_else(|| sticky(input, |p| p.message.clone())),
+        start_time: input.previous.start_time.clone().or_else(|| start_time(input)),
+        qos_class: Some(resources::qos(input.pod).as_str().to_owned()),
+        observed_generation: input.pod.metadata.generation,
+        ..known
+    }
 }
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
@@ -649,6 +675,7 @@ mod tests {
             host_ips: &["192.168.0.1".to_owned()],
             runtime_name: "containerd",
             failed: None,
+            rejected: false,
             terminating: false,
             terminal: false,
             now: jiff::Timestamp::from_second(100).unwrap(),

@@ -108,6 +108,9 @@ impl Mounter<'_> {
             let files = self.projected(p, again).await?;
             return self.project("kubernetes.io~projected", &v.name, &files);
         }
+        if let (Some((name, read_only)), Some(client)) = (super::claims::claim(self.pod, v), self.client) {
+            return super::claims::ready(client, ns, &name, read_only).await;
+        }
         if v.image.is_some() {
             // mounted by the runtime itself, from the image
             return Ok(Ready { path: PathBuf::new(), read_only: true });
