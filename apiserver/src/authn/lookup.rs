@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::cache::Entry;
 use crate::reader::Reader;
 
 /// A view of stored objects. Resources are named `pods` or `leases.coordination.k8s.io`.
@@ -14,13 +15,27 @@ pub trait Lookup: Send + Sync {
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
 }
 
+/// What nearly every write is decided by: small and few, so worth keeping parsed.
+const OFTEN_READ: [&str; 6] = [
+    "namespaces",
+    "serviceaccounts",
+    "limitranges",
+    "priorityclasses.scheduling.k8s.io",
+    "runtimeclasses.node.k8s.io",
+    "storageclasses.storage.k8s.io",
+];
+
+fn value_of(resource: &str, entry: &Entry) -> Arc<Value> {
+    if OFTEN_READ.contains(&resource) { entry.parsed() } else { Arc::new(entry.parse()) }
+}
+
 impl Lookup for Reader {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        Reader::get(self, resource, namespace, name).map(|e| Arc::new(e.parse()))
+        Reader::get(self, resource, namespace, name).map(|e| value_of(resource, &e))
     }
 
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        Reader::list(self, resource, namespace).iter().map(|e| Arc::new(e.parse())).collect()
+        Reader::list(self, resource, namespace).iter().map(|e| value_of(resource, e)).collect()
     }
 }
 

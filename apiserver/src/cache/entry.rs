@@ -59,6 +59,7 @@ pub struct Entry {
     pub values: Box<[Box<str>]>,
     /// The bare protobuf message of the object, once somebody asked for it.
     pub proto: OnceLock<Bytes>,
+    parsed: OnceLock<Arc<Value>>,
 }
 
 impl Entry {
@@ -88,6 +89,7 @@ impl Entry {
             labels: found.labels.iter().map(own).collect(),
             values: found.values.into_boxed_slice(),
             proto: OnceLock::new(),
+            parsed: OnceLock::new(),
         })
     }
 
@@ -112,6 +114,7 @@ impl Entry {
             labels: self.labels.clone(),
             values: self.values.clone(),
             proto: OnceLock::new(),
+            parsed: OnceLock::new(),
         }
     }
 
@@ -156,6 +159,11 @@ impl Entry {
     /// The object as a value. Null if the bytes are not JSON, which the skim at the door makes rare.
     pub fn parse(&self) -> Value {
         serde_json::from_slice(self.json()).unwrap_or_default()
+    }
+
+    /// The same, kept with the entry; for small objects that are asked for again and again.
+    pub fn parsed(&self) -> Arc<Value> {
+        self.parsed.get_or_init(|| Arc::new(self.parse())).clone()
     }
 
     /// The object as a typed value.
