@@ -43,7 +43,7 @@ pub struct Flags {
     /// How long to go on answering after SIGTERM
     #[arg(long, default_value = "2s", value_parser = daemon::flags::duration)]
     pub lameduck: Duration,
-    /// Sockets that share the UDP port; one per processor by default
+    /// Threads, and sockets that share the UDP port; one per processor by default, but not more than four
     #[arg(long)]
     pub workers: Option<usize>,
     /// Log level

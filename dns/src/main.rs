@@ -22,17 +22,30 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USER_AGENT: &str = concat!("coxswain-dns/", env!("CARGO_PKG_VERSION"));
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// Threads when not told otherwise: on a machine of many processors more would only hold memory.
+const THREADS: usize = 4;
+
+fn main() -> ExitCode {
     let flags = Flags::parse();
     daemon::logging::init("coxswain-dns", flags.v);
-    match start(flags).await {
+    match threads(&flags).and_then(|runtime| runtime.block_on(start(flags))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn workers(flags: &Flags) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+    flags.workers.unwrap_or_else(processors).max(1)
+}
+
+fn threads(flags: &Flags) -> Result<tokio::runtime::Runtime> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers(flags)).enable_all().build();
+    runtime.context("start threads")
 }
 
 async fn start(flags: Flags) -> Result<()> {
@@ -47,10 +60,9 @@ async fn start(flags: Flags) -> Result<()> {
     let zone = Zone::new(&flags.cluster_domain, flags.ttl).context("--cluster-domain")?;
     let forwarder = Forwarder::new(upstreams(&flags), metrics.clone());
     let resolver = Resolver::new(zone, Arc::clone(&catalog), forwarder, synced.clone(), metrics.clone());
-    let workers =
-        flags.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let sockets = Sockets::bind(flags.listen, workers)?;
+    let sockets = Sockets::bind(flags.listen, workers(&flags))?;
     let (stop, end) = (daemon::signal::shutdown(), CancellationToken::new());
+    tokio::spawn(daemon::memory::trim_code(stop.clone()));
     let draining = Arc::new(AtomicBool::new(false));
     status(&flags, &synced, &draining, metrics, &end);
     let answering = tokio::spawn(serve(sockets, resolver, end.clone()));

@@ -47,5 +47,7 @@ async fn start(flags: &Flags) -> Result<()> {
         None => kube::Client::try_default().await.context("no --kubeconfig and no service account")?,
     };
     let metrics = Metrics::new(daemon::metrics::Metrics::new());
-    run::run(config, client, metrics, daemon::signal::shutdown()).await
+    let token = daemon::signal::shutdown();
+    tokio::spawn(daemon::memory::trim_code(token.clone()));
+    run::run(config, client, metrics, token).await
 }

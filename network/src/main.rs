@@ -82,7 +82,9 @@ async fn start(flags: Flags) -> Result<()> {
     let (kernel, disturbances) = Netlink::open()?;
     let kernel = Arc::new(kernel);
     let backend = Box::new(HostGw::new(kernel.clone()));
-    run(config, client, kernel, backend, disturbances, daemon::signal::shutdown()).await
+    let token = daemon::signal::shutdown();
+    tokio::spawn(daemon::memory::trim_code(token.clone()));
+    run(config, client, kernel, backend, disturbances, token).await
 }
 
 fn node_name(given: Option<String>) -> Result<String> {
