@@ -108,11 +108,11 @@ pub fn store_error(target: &Target, verb: &str, error: &Error) -> Status {
         Error::Compacted(_) => Status::expired(error.to_string()),
         Error::Future(_) => Status::timeout(error, 1),
         Error::Timeout(text) => {
-            tracing::warn!(error = text, verb, resource = resource.plural, "the store did not answer in time");
+            tracing::debug!(error = text, verb, resource = resource.plural, "the store did not answer in time");
             Status::server_timeout(&resource.group, &resource.plural, verb, 1)
         }
         Error::Unavailable(text) => {
-            tracing::warn!(error = text, verb, resource = resource.plural, "the store is not available");
+            tracing::debug!(error = text, verb, resource = resource.plural, "the store is not available");
             Status::service_unavailable(format!("storage is not available: {text}")).with_retry(1)
         }
     }

@@ -14,6 +14,7 @@ use crate::{proxy, reviews};
 
 pub mod admit;
 pub mod body;
+pub mod component_status;
 pub mod convert;
 pub mod create;
 pub mod current;
@@ -141,6 +142,9 @@ async fn dispatch(ctx: &Ctx, target: Target, query: &Query, request: Request) ->
     ctx.warnings.add(deprecation(&target.resource));
     if method == Method::POST && reviews::handles(&target.resource, &target.subresource) {
         return create::review(ctx, &target, query, request).await;
+    }
+    if let Some(answer) = component_status::serve(ctx, &target, query, request.headers()).await {
+        return answer;
     }
     match ctx.info.verb.as_str() {
         "get" => get(ctx, &target, query, request.headers()).await,
