@@ -286,7 +286,7 @@ pub fn container(
         stdin_once: c.stdin_once == Some(true),
         tty: c.tty == Some(true),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(linux_resources(pod, c, &input)),
+            resources: Some(linux_resources(pod, c, input.node_memory, input.config)),
             security_context: Some(security_context(spec, c, &input)),
         }),
         mounts: input.mounts,
@@ -328,7 +328,8 @@ pub fn message_path(c: &Container) -> &str {
 pub fn linux_resources(
     pod: &Pod,
     c: &Container,
-    input: &ContainerInputs<'_>,
+    node_memory: i64,
+    config: &Config,
 ) -> cri::LinuxContainerResources {
     let (requests, limits) =
         (resources::requests(c.resources.as_ref()), resources::limits(c.resources.as_ref()));
@@ -342,14 +343,14 @@ pub fn linux_resources(
         Some(r) => *r,
         None => get(&limits, "cpu"),
     };
-    let period = i64::try_from(input.config.file.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000);
-    let quota = if input.config.file.cpu_cfs_quota { resources::quota(limit("cpu"), period) } else { 0 };
+    let period = i64::try_from(config.file.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000);
+    let quota = if config.file.cpu_cfs_quota { resources::quota(limit("cpu"), period) } else { 0 };
     cri::LinuxContainerResources {
         cpu_period: if quota > 0 { period } else { 0 },
         cpu_quota: quota,
         cpu_shares: resources::shares(cpu),
         memory_limit_in_bytes: limit("memory"),
-        oom_score_adj: resources::oom_score_adj(pod, c, input.node_memory),
+        oom_score_adj: resources::oom_score_adj(pod, c, node_memory),
         ..Default::default()
     }
 }

@@ -14,6 +14,7 @@ pub mod hooks;
 pub mod host;
 pub mod manager;
 pub mod mounts;
+pub mod resize;
 pub mod resources;
 pub mod start;
 pub mod static_pods;

@@ -67,6 +67,9 @@ impl Worker {
     pub(super) async fn sync(&mut self, plan: Plan, view: &Arc<PodView>) -> Result<bool, ()> {
         let pod = self.desired.pod.clone();
         self.host.objects.register(&pod, &self.wake.clone());
+        if self.resize(&pod, view).await? {
+            return Ok(true);
+        }
         if plan.is_empty() && !self.mounted.volumes.is_empty() {
             // nothing to start: only let changed objects and tokens reach the volumes
             let _ = self.mount(&pod, view).await;
@@ -380,6 +383,7 @@ impl Worker {
             return Err(failure("RunContainerError", e.words()));
         }
         self.container_event(kind, &c.name, NORMAL, "Started", "Container started");
+        self.note_resources(&id, c);
         self.note_container(&sandbox.id, &id).await;
         crate::gc::logs::link(pod, &c.name, &id, &self.log_path(pod, c, restart_count));
         self.post_start(pod, c, kind, &id, &view).await

@@ -97,6 +97,8 @@ pub struct Worker {
     retry: Duration,
     pub(super) mount_error: Option<String>,
     pub(super) cgroup_made: bool,
+    pub(super) actuated: super::resize::Actuated,
+    pub(super) resize_pending: Option<super::resize::Pending>,
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -136,6 +138,8 @@ impl Worker {
             retry: FIRST_RETRY,
             mount_error: None,
             cgroup_made: false,
+            actuated: HashMap::new(),
+            resize_pending: None,
         };
         let ctx = host.ctx.clone();
         ctx.spawn("pod worker", async move {
@@ -284,6 +288,9 @@ impl Worker {
             if runs && s.started == Some(true) {
                 self.results.set(id, ProbeKind::Startup, true);
             }
+            if runs && let Some(resources) = &s.resources {
+                self.actuated.insert(id.to_owned(), resources.clone());
+            }
             if runs && s.ready {
                 self.results.set(id, ProbeKind::Readiness, true);
             }
@@ -320,6 +327,8 @@ impl Worker {
             host_ips: &host_ips,
             runtime_name: &self.host.runtime_name(),
             failed: self.failed.as_ref(),
+            actuated: &self.actuated,
+            resize_pending: self.resize_pending.as_ref(),
             rejected: self.desired.kill.as_ref().is_some_and(|k| k.rejected),
             terminating: self.phase >= Phase::Terminating || self.desired.ending(),
             terminal: ended,
@@ -597,6 +606,7 @@ impl Worker {
             }
             keep
         });
+        self.actuated.retain(|id, _| running.contains(id.as_str()));
         self.results.retain(&view.containers.iter().map(|c| c.id.as_str()).collect());
     }
 

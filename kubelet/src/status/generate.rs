@@ -32,6 +32,10 @@ pub struct Inputs<'a> {
     pub runtime_name: &'a str,
     /// reason and message forced by the kubelet (DeadlineExceeded, Evicted, admission), makes the pod Failed
     pub failed: Option<&'a Waiting>,
+    /// what running containers were given
+    pub actuated: &'a crate::pods::resize::Actuated,
+    /// why a resize waits
+    pub resize_pending: Option<&'a (&'static str, String)>,
     /// it was refused before anything of it was made
     pub rejected: bool,
     /// the worker ends the pod
@@ -195,16 +199,22 @@ fn container_status(input: &Inputs<'_>, spec: &PodSpec, kind: Kind, s: &Spec<'_>
             Some(ContainerState { terminated: Some(terminated(input, old)), ..Default::default() });
     }
     out.name = s.name.to_owned();
-    allocation(s, newest.is_some(), &mut out);
+    allocation(input, s, newest, &mut out);
     waiting_override(input, spec, kind, s, newest, &mut out);
     readiness(input, kind, s, newest, &mut out);
     out
 }
 
 /// What the container was granted, and what is mounted into it.
-fn allocation(s: &Spec<'_>, made: bool, out: &mut ContainerStatus) {
-    if let Some(c) = s.container.filter(|_| made) {
-        let resources = c.resources.clone().unwrap_or_default();
+fn allocation(
+    input: &Inputs<'_>,
+    s: &Spec<'_>,
+    newest: Option<&RuntimeContainer>,
+    out: &mut ContainerStatus,
+) {
+    if let (Some(c), Some(made)) = (s.container, newest) {
+        let given = input.actuated.get(&made.id).or(c.resources.as_ref());
+        let resources = given.cloned().unwrap_or_default();
         out.allocated_resources = resources.requests.clone().filter(|r| !r.is_empty());
         out.resources = Some(resources);
     }
@@ -500,11 +510,15 @@ fn conditions(
         ("PodScheduled", (true, None)),
     ];
     let mut out: Vec<PodCondition> = own.into_iter().map(|(kind, v)| condition(input, kind, v)).collect();
+    if let Some((reason, message)) = input.resize_pending {
+        out.push(condition(input, "PodResizePending", (true, Some((*reason, message.clone())))));
+    }
     let foreign = input.pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     // of what is not ours the API's word counts; what we once said of the pod's end stays
     let said = input.previous.conditions.iter().flatten().filter(|c| c.type_ == "DisruptionTarget");
     for c in foreign.into_iter().flatten().chain(said) {
-        if !out.iter().any(|o| o.type_ == c.type_) {
+        let over = c.type_ == "PodResizePending" || c.type_ == "PodResizeInProgress";
+        if !over && !out.iter().any(|o| o.type_ == c.type_) {
             out.push(c.clone());
         }
     }
@@ -675,6 +689,8 @@ mod tests {
             host_ips: &["192.168.0.1".to_owned()],
             runtime_name: "containerd",
             failed: None,
+            actuated: &HashMap::new(),
+            resize_pending: None,
             rejected: false,
             terminating: false,
             terminal: false,

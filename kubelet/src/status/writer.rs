@@ -337,7 +337,8 @@ fn merge_list(by: &str, old: &Value, new: &Value) -> Value {
         }
     }
     for gone in old.iter().filter(|o| !new.iter().any(|n| n.get(by) == o.get(by))) {
-        if by == "ip" {
+        let resize = gone.get("type").and_then(Value::as_str).is_some_and(|t| t.starts_with("PodResize"));
+        if by == "ip" || resize {
             out.push(json!({"$patch": "delete", by: gone.get(by)}));
         }
     }
