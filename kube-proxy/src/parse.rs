@@ -209,8 +209,10 @@ pub fn slice(slice: &EndpointSlice, family: Family, place: &Place) -> Option<Sli
         let number = p.port.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0)?;
         Some((p.name.as_deref()?.into(), Proto::parse(p.protocol.as_deref().unwrap_or_default())?, number))
     });
-    let endpoints = slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, place));
-    Some(SliceInfo { ports: ports.collect(), endpoints: endpoints.collect() })
+    let mut endpoints: Vec<EndpointInfo> =
+        slice.endpoints.iter().flatten().filter_map(|e| endpoint(e, place)).collect();
+    endpoints.shrink_to_fit();
+    Some(SliceInfo { ports: ports.collect(), endpoints })
 }
 
 fn endpoint(e: &Endpoint, place: &Place) -> Option<EndpointInfo> {

@@ -242,7 +242,8 @@ impl Proxier {
         let begin = Instant::now();
         let full = !self.loaded;
         let mut wanted = Wanted::default();
-        let change = self.render_dirty(&mut wanted);
+        let changes = if full { Changes::ignored() } else { Changes::default() };
+        let change = self.render_dirty(changes, &mut wanted);
         let done = match full {
             true => self.table.load(&self.settings, &self.state.full()),
             false => self.table.apply(&self.settings, &change),
@@ -257,8 +258,7 @@ impl Proxier {
         Ok(())
     }
 
-    fn render_dirty(&mut self, wanted: &mut Wanted) -> Transaction {
-        let mut changes = Changes::default();
+    fn render_dirty(&mut self, mut changes: Changes, wanted: &mut Wanted) -> Transaction {
         let node = NodeView { ips: self.settings.node_ips.clone() };
         for name in std::mem::take(&mut self.dirty) {
             let entry = self.entries.get(&name);

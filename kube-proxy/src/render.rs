@@ -36,6 +36,7 @@ pub fn render<'a>(
         one.finish(&mut rules);
     }
     unique(&mut rules.elements);
+    rules.elements.shrink_to_fit();
     rules
 }
 

@@ -97,7 +97,8 @@ impl State {
         if !e.set.shared() {
             return out.put((e.set, e.key), None, Some(e.value));
         }
-        let claims = self.claims.entry((e.set, e.key)).or_default();
+        // Nearly always one: room for more would be most of what a large cluster's table takes here
+        let claims = self.claims.entry((e.set, e.key)).or_insert_with(|| Vec::with_capacity(1));
         let before = claims.first().map(|c| c.1);
         let at = claims.partition_point(|c| c.0 < *name);
         claims.insert(at, (name.clone(), e.value));
@@ -156,10 +157,19 @@ fn picker_of(e: &Element) -> Option<(Kind, Class)> {
 pub struct Changes {
     pickers: Vec<(Kind, Class)>,
     places: FastMap<Place, (Option<Value>, Option<Value>)>,
+    ignored: bool,
 }
 
 impl Changes {
+    /// Gathers nothing, for when the whole table is made anew anyway.
+    pub fn ignored() -> Self {
+        Self { ignored: true, ..Self::default() }
+    }
+
     fn put(&mut self, place: Place, before: Option<Value>, after: Option<Value>) {
+        if self.ignored {
+            return;
+        }
         self.places.entry(place).and_modify(|p| p.1 = after).or_insert((before, after));
     }
 
