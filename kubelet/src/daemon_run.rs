@@ -46,7 +46,6 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     let ctx = Context::new(Arc::new(config), client, Arc::new(cri), cancel);
     let tls = certs::serving::tls(&ctx)?;
     start(&ctx).await?;
-    ctx.spawn("memory", daemon::memory::trim_code(ctx.cancel.clone()));
     ctx.spawn("client certificate rotation", certs::client::rotate(ctx.clone()));
     tokio::select! {
         () = ctx.cancel.cancelled() => Ok(()),

@@ -11,7 +11,6 @@ pub mod flags;
 pub mod health;
 mod kubeconfig;
 pub mod logging;
-pub mod memory;
 pub mod metrics;
 pub mod nftables;
 pub mod serving;
