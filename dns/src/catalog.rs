@@ -233,7 +233,7 @@ impl Catalog {
 
     /// All services and all slices, by namespace and name.
     pub fn names(&self) -> (Vec<(Box<str>, Box<str>)>, Vec<(Box<str>, Box<str>)>) {
-        let each = |n: &Box<str>, m: &Box<str>| (n.clone(), m.clone());
+        let each = |n: &str, m: &str| (n.into(), m.into());
         let services = self.namespaces.iter().flat_map(|(n, x)| x.services.keys().map(move |m| each(n, m)));
         let slices = self.namespaces.iter().flat_map(|(n, x)| x.owners.keys().map(move |m| each(n, m)));
         (services.collect(), slices.collect())

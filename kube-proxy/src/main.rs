@@ -48,6 +48,5 @@ async fn start(flags: &Flags) -> Result<()> {
     };
     let metrics = Metrics::new(daemon::metrics::Metrics::new());
     let token = daemon::signal::shutdown();
-    tokio::spawn(daemon::memory::trim_code(token.clone()));
     run::run(config, client, metrics, token).await
 }

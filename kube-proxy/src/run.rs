@@ -259,8 +259,8 @@ struct Daemon {
 enum Input {
     Services(Vec<Result<Event<Service>, watcher::Error>>),
     Slices(Vec<Result<Event<EndpointSlice>, watcher::Error>>),
-    Node(Result<Event<Node>, watcher::Error>),
-    Cidr(Result<Event<ServiceCIDR>, watcher::Error>),
+    Node(Box<Result<Event<Node>, watcher::Error>>),
+    Cidr(Box<Result<Event<ServiceCIDR>, watcher::Error>>),
     Disturbed(Heard),
     Retry,
     End,
@@ -296,8 +296,8 @@ impl Daemon {
             let input = tokio::select! {
                 x = some(&mut services) => x.map_or(Input::End, Input::Services),
                 x = some(&mut slice_watch) => x.map_or(Input::End, Input::Slices),
-                x = nodes.next() => x.map_or(Input::End, Input::Node),
-                x = cidrs.next() => x.map_or(Input::End, Input::Cidr),
+                x = nodes.next() => x.map_or(Input::End, |e| Input::Node(Box::new(e))),
+                x = cidrs.next() => x.map_or(Input::End, |e| Input::Cidr(Box::new(e))),
                 () = rest(pause) => Input::Retry,
                 x = heard(self.guard.as_ref(), &own) => Input::Disturbed(x),
                 () = changed(&mut file) => anyhow::bail!("the configuration file changed, starting anew"),
@@ -306,12 +306,12 @@ impl Daemon {
                 Input::Services(list) => list.into_iter().for_each(|e| self.on_service(e)),
                 Input::Slices(list) => list.into_iter().for_each(|e| self.on_slice(e)),
                 Input::Node(e) => {
-                    if self.on_node(e)? {
+                    if self.on_node(*e)? {
                         self.slices = Listing::default();
                         slice_watch = slices(&self.client);
                     }
                 }
-                Input::Cidr(e) => self.on_cidr(e),
+                Input::Cidr(e) => self.on_cidr(*e),
                 Input::Disturbed(how) => {
                     if let Some(wait) = self.on_disturbance(how) {
                         pause = Some(wait);

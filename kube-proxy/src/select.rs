@@ -67,7 +67,7 @@ fn merge<'a>(
         let Some(number) = number_of(slice, &port.name, port.proto) else { continue };
         for e in &slice.endpoints {
             let backend = Backend { addr: e.addr, port: number };
-            if !e.terminating || !all.get(&backend).is_some_and(|x: &EndpointInfo| !x.terminating) {
+            if !e.terminating || all.get(&backend).is_none_or(|x: &EndpointInfo| x.terminating) {
                 all.insert(backend, *e);
             }
         }

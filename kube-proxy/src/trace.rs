@@ -87,7 +87,8 @@ impl Walk<'_> {
             self.now = Frontend { addr: b.addr, port: b.port, ..self.packet.to };
             matches!(self.run("nat-postrouting"), End::Masquerade)
         });
-        let masqueraded = each.fold(false, |a, b| a || b);
+        // Every backend is tried, not only up to the first
+        let masqueraded = each.filter(|b| *b).count() > 0;
         Fate::Translated { to, masqueraded }
     }
 

@@ -62,8 +62,7 @@ async fn main() -> ExitCode {
 async fn start(flags: Flags) -> Result<()> {
     let missing =
         |p: &&str| !flags.cni_bin_dir.join(p).exists() && !PathBuf::from("/opt/cni/bin").join(p).exists();
-    let missing: Vec<&str> =
-        ["bridge", "host-local", "portmap"].into_iter().filter(|p| missing(&p)).collect();
+    let missing: Vec<&str> = ["bridge", "host-local", "portmap"].into_iter().filter(|p| missing(p)).collect();
     if !missing.is_empty() {
         tracing::warn!(?missing, dir = %flags.cni_bin_dir.display(), "CNI plug-ins are missing");
     }
@@ -83,7 +82,6 @@ async fn start(flags: Flags) -> Result<()> {
     let kernel = Arc::new(kernel);
     let backend = Box::new(HostGw::new(kernel.clone()));
     let token = daemon::signal::shutdown();
-    tokio::spawn(daemon::memory::trim_code(token.clone()));
     run(config, client, kernel, backend, disturbances, token).await
 }
 

@@ -99,7 +99,7 @@ impl Agent {
                 }
                 events = nodes.next() => {
                     let events = events.context("the watch of nodes ended")?;
-                    events.into_iter().fold(false, |changed, e| self.event(e) || changed)
+                    events.into_iter().map(|e| self.event(e)).filter(|changed| *changed).count() > 0
                 }
                 () = disturbances.next() => true,
                 () = rest(pause) => true,
