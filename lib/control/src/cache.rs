@@ -202,7 +202,7 @@ where
 }
 
 /// True if the watch can't start again where it was: only a new list helps, and the watcher would not make one by itself.
-fn is_expired(error: &watcher::Error) -> bool {
+pub fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 

@@ -1,7 +1,6 @@
 //! Watches every deletable kind by metadata and feeds the graph.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,7 +176,8 @@ async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sen
         plural: kind.plural.to_string(),
     };
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.root.clone(), &dynamic);
-    let mut stream = pin!(watcher(api, watcher::Config::default().any_semantic()));
+    let open = || Box::pin(watcher(api.clone(), watcher::Config::default().any_semantic()));
+    let mut stream = open();
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let mut listed: Option<HashSet<String>> = None;
     let api_version = kind.api_version();
@@ -186,6 +186,9 @@ async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sen
             Err(error) => {
                 tracing::debug!(kind = %kind.kind, %error, "metadata watch failed");
                 tokio::time::sleep(backoff.next_wait()).await;
+                if control::cache::is_expired(&error) {
+                    stream = open();
+                }
                 continue;
             }
             Ok(watcher::Event::Init) => {
