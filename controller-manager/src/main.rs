@@ -14,11 +14,7 @@ fn main() -> std::process::ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(config.threads()).enable_all().build();
     let outcome = runtime.map_err(Into::into).and_then(|runtime| {
-        runtime.block_on(async {
-            let stop = daemon::signal::shutdown();
-            tokio::spawn(daemon::memory::trim_code(stop.clone()));
-            kube_controller_manager::run(config, stop).await
-        })
+        runtime.block_on(async { kube_controller_manager::run(config, daemon::signal::shutdown()).await })
     });
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -15,9 +15,7 @@ async fn main() -> std::process::ExitCode {
     if !ignored.is_empty() {
         tracing::info!(flags = ignored.join(","), "accepted without effect");
     }
-    let stop = daemon::signal::shutdown();
-    tokio::spawn(daemon::memory::trim_code(stop.clone()));
-    match kube_scheduler::run::run(flags, stop).await {
+    match kube_scheduler::run::run(flags, daemon::signal::shutdown()).await {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
