@@ -8,7 +8,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family as Labelled;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 
 /// Label of the family.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -31,7 +31,21 @@ pub struct ByCode {
 
 type Times = Labelled<ByFamily, Histogram>;
 type Counts = Labelled<ByFamily, Counter>;
-type Levels = Labelled<ByFamily, Gauge<f64, std::sync::atomic::AtomicU64>>;
+type Level = Gauge<f64, std::sync::atomic::AtomicU64>;
+type Levels = Labelled<ByFamily, Level>;
+
+/// Upstream's bounds begin at a millisecond, which is where most of our syncs have long ended.
+const SYNC_BOUNDS: [f64; 18] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024,
+    2.048, 4.096, 8.192, 16.384,
+];
+
+/// Upstream's bounds of programming durations, with some below.
+fn programming_bounds() -> Vec<f64> {
+    let fixed = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5];
+    let (seconds, fives) = ((1..=60).map(f64::from), (13..=24).map(|n| f64::from(n) * 5.0));
+    fixed.into_iter().chain(seconds).chain(fives).chain([150.0, 180.0, 210.0, 240.0, 270.0, 300.0]).collect()
+}
 
 /// The proxy's metrics.
 #[derive(Clone)]
@@ -43,10 +57,10 @@ pub struct Metrics {
     programming: Times,
     last: Levels,
     queued: Levels,
-    endpoints_pending: Levels,
-    services_pending: Levels,
-    endpoints_total: Counts,
-    services_total: Counts,
+    endpoints_pending: Level,
+    services_pending: Level,
+    endpoints_total: Counter,
+    services_total: Counter,
     failures: Counts,
     cleanup_failures: Counts,
     no_local: Labelled<ByPolicy, Gauge>,
@@ -57,7 +71,7 @@ pub struct Metrics {
 }
 
 fn times() -> Times {
-    Labelled::new_with_constructor(|| Histogram::new(exponential_buckets(0.0001, 2.0, 20)))
+    Labelled::new_with_constructor(|| Histogram::new(SYNC_BOUNDS))
 }
 
 impl Metrics {
@@ -70,19 +84,33 @@ impl Metrics {
             sync: t("sync_proxy_rules_duration_seconds", "Seconds a sync of the rules took"),
             full: t("sync_full_proxy_rules_duration_seconds", "Seconds a full sync took"),
             partial: t("sync_partial_proxy_rules_duration_seconds", "Seconds a partial sync took"),
-            programming: t("network_programming_duration_seconds", "Seconds from a change to its rules"),
+            programming: registry.register(
+                "kubeproxy_network_programming_duration_seconds",
+                "Seconds from a change to its rules",
+                Times::new_with_constructor(|| Histogram::new(programming_bounds())),
+            ),
             last: g("sync_proxy_rules_last_timestamp_seconds", "When rules were last synced"),
             queued: g("sync_proxy_rules_last_queued_timestamp_seconds", "When a sync was last queued"),
-            endpoints_pending: g(
-                "sync_proxy_rules_endpoint_changes_pending",
+            endpoints_pending: registry.register(
+                "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
                 "Endpoint changes not yet in the rules",
+                Level::default(),
             ),
-            services_pending: g(
-                "sync_proxy_rules_service_changes_pending",
+            services_pending: registry.register(
+                "kubeproxy_sync_proxy_rules_service_changes_pending",
                 "Service changes not yet in the rules",
+                Level::default(),
             ),
-            endpoints_total: c("sync_proxy_rules_endpoint_changes", "Endpoint changes"),
-            services_total: c("sync_proxy_rules_service_changes", "Service changes"),
+            endpoints_total: registry.register(
+                "kubeproxy_sync_proxy_rules_endpoint_changes",
+                "Endpoint changes",
+                Counter::default(),
+            ),
+            services_total: registry.register(
+                "kubeproxy_sync_proxy_rules_service_changes",
+                "Service changes",
+                Counter::default(),
+            ),
             failures: c("sync_proxy_rules_nftables_sync_failures", "Failed transactions"),
             cleanup_failures: c("sync_proxy_rules_nftables_cleanup_failures", "Failed clean-ups"),
             conntrack: t("conntrack_reconciler_sync_duration_seconds", "Seconds a conntrack clean-up took"),
@@ -110,8 +138,8 @@ impl Metrics {
             true => (&self.endpoints_total, &self.endpoints_pending),
             false => (&self.services_total, &self.services_pending),
         };
-        total.get_or_create(&label).inc();
-        pending.get_or_create(&label).inc();
+        total.inc();
+        pending.inc();
         self.queued.get_or_create(&label).set(now());
     }
 
@@ -122,8 +150,8 @@ impl Metrics {
         let which = if full { &self.full } else { &self.partial };
         which.get_or_create(&label).observe(seconds);
         self.last.get_or_create(&label).set(now());
-        self.endpoints_pending.get_or_create(&label).set(0.0);
-        self.services_pending.get_or_create(&label).set(0.0);
+        self.endpoints_pending.set(0.0);
+        self.services_pending.set(0.0);
         self.cleanup_failures.get_or_create(&label).inc_by(0);
     }
 
