@@ -8,7 +8,11 @@ use clap::{ArgAction, Parser};
 
 /// Flags of the API server. Names, defaults and meaning are upstream's.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-apiserver", about = "Serves the Kubernetes API from etcd.", disable_version_flag = true)]
+#[command(
+    name = "kube-apiserver",
+    about = "Serves the Kubernetes API from etcd.",
+    disable_version_flag = true
+)]
 pub struct Config {
     /// Log verbosity.
     #[arg(short = 'v', long = "v", default_value_t = 0)]
@@ -106,7 +110,11 @@ pub struct Config {
     #[arg(long)]
     pub kubelet_certificate_authority: Option<PathBuf>,
     /// Which of a node's addresses to use, best first.
-    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    )]
     pub kubelet_preferred_address_types: Vec<String>,
     /// Deadline of calls to kubelets.
     #[arg(long, default_value = "5s", value_parser = duration)]

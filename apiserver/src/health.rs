@@ -59,7 +59,10 @@ impl Health {
             .collect();
         if ready {
             let stopping = self.stopping.load(Ordering::Relaxed);
-            lines.push(("shutdown".into(), if stopping { Err("process is shutting down".into()) } else { Ok(()) }));
+            lines.push((
+                "shutdown".into(),
+                if stopping { Err("process is shutting down".into()) } else { Ok(()) },
+            ));
         }
         lines
     }

@@ -53,7 +53,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Body::Empty => Poll::Ready(None),
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
@@ -80,18 +83,14 @@ impl HttpBody for Body {
 
 /// Wraps a buffer as a request body.
 pub fn request_body(bytes: impl Into<Bytes>) -> RequestBody {
-    http_body_util::Full::new(bytes.into())
-        .map_err(|never: Infallible| match never {})
-        .boxed()
+    http_body_util::Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed()
 }
 
 /// A response of one buffer with a content type.
 pub fn reply(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut response = http::Response::new(Body::full(body));
     *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

@@ -73,7 +73,10 @@ fn enabled(resource: &Resource, runtime_config: &[String]) -> bool {
         let (name, value) = setting.split_once('=').unwrap_or((setting, "true"));
         let hit = match rank {
             0 => name == "api/all",
-            1 => (name == "api/alpha" && resource.version.contains("alpha")) || (name == "api/beta" && resource.version.contains("beta")),
+            1 => {
+                (name == "api/alpha" && resource.version.contains("alpha"))
+                    || (name == "api/beta" && resource.version.contains("beta"))
+            }
             _ => name == group_version || name == format!("{group_version}/{}", resource.plural),
         };
         if hit {

@@ -13,7 +13,8 @@ use crate::request::RequestInfo;
 
 /// Upper bounds of the request duration buckets, in seconds.
 const BUCKETS: [f64; 21] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0,
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,7 +102,11 @@ impl Metrics {
         }
         head(&mut out, "apiserver_registered_watchers", "gauge", "Watchers, by resource");
         for (name, collection) in cache.named() {
-            let _ = writeln!(out, "apiserver_registered_watchers{{resource=\"{name}\"}} {}", collection.watchers());
+            let _ = writeln!(
+                out,
+                "apiserver_registered_watchers{{resource=\"{name}\"}} {}",
+                collection.watchers()
+            );
         }
         out
     }
@@ -112,7 +117,11 @@ impl Metrics {
         for (route, series) in routes.iter() {
             for (code, count) in series.by_code.read().iter() {
                 let n = count.load(Ordering::Relaxed);
-                let _ = writeln!(out, "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"\",{}}} {n}", route.labels());
+                let _ = writeln!(
+                    out,
+                    "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"\",{}}} {n}",
+                    route.labels()
+                );
             }
         }
         let name = "apiserver_request_duration_seconds";

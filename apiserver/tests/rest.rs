@@ -32,7 +32,8 @@ struct Answer {
 
 impl Answer {
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
@@ -40,7 +41,8 @@ impl Server {
     async fn start() -> Self {
         let flags = "x --etcd-servers=memory --authorization-mode=AlwaysAllow --service-cluster-ip-range=10.96.0.0/16 \
             --disable-admission-plugins=ServiceAccount --endpoint-reconciler-type=none";
-        let (config, _) = kube_apiserver::config::parse(flags.split_whitespace().map(str::to_owned)).expect("flags");
+        let (config, _) =
+            kube_apiserver::config::parse(flags.split_whitespace().map(str::to_owned)).expect("flags");
         let app = server::build_over(config, Arc::new(Memory::default())).expect("build");
         let stop = CancellationToken::new();
         tokio::spawn(app.cache.clone().feed(stop.clone()));
@@ -51,7 +53,13 @@ impl Server {
         server
     }
 
-    async fn raw(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> http::Response<Body> {
+    async fn raw(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> http::Response<Body> {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -61,10 +69,21 @@ impl Server {
         filters::serve(self.app.clone(), peer, request).await
     }
 
-    async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<bytes::Bytes>) -> Answer {
+    async fn send(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<bytes::Bytes>,
+    ) -> Answer {
         let response = self.raw(method, uri, headers, body).await;
         let text = |name: header::HeaderName| {
-            response.headers().get_all(name).iter().map(|v| v.to_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+            response
+                .headers()
+                .get_all(name)
+                .iter()
+                .map(|v| v.to_str().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
         };
         let (warnings, content_type) = (text(header::WARNING), text(header::CONTENT_TYPE).join(""));
         let code = response.status().as_u16();
@@ -112,7 +131,8 @@ impl Events {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).expect("event"));
             }
-            let frame = tokio::time::timeout(Duration::from_secs(5), self.body.frame()).await.expect("in time")?;
+            let frame =
+                tokio::time::timeout(Duration::from_secs(5), self.body.frame()).await.expect("in time")?;
             self.buffer.extend_from_slice(frame.expect("frame").data_ref().expect("data"));
         }
     }
@@ -171,7 +191,10 @@ async fn bad_requests() {
     assert_eq!(server.send(Method::POST, MAPS, &[("content-type", "text/plain")], "{}").await.code, 415);
     assert_eq!(server.send(Method::GET, MAPS, &[("accept", "text/html")], "").await.code, 406);
     let invalid = server.post(MAPS, map("Not_A_Name", json!({}))).await;
-    assert_eq!((invalid.code, invalid.json()["details"]["causes"][0]["field"].clone()), (422, json!("metadata.name")));
+    assert_eq!(
+        (invalid.code, invalid.json()["details"]["causes"][0]["field"].clone()),
+        (422, json!("metadata.name"))
+    );
     let versioned = json!({"metadata": {"name": "a", "resourceVersion": "5"}});
     assert_eq!(server.post(MAPS, versioned).await.code, 500);
     assert_eq!(server.get("/api/v1/nothings").await.code, 404);
@@ -186,7 +209,11 @@ async fn field_validation() {
     let body = json!({"metadata": {"name": "a"}, "dat": {}});
     let strict = server.post(&format!("{MAPS}?fieldValidation=Strict"), body.clone()).await;
     assert_eq!(strict.code, 400);
-    assert!(strict.json()["message"].as_str().is_some_and(|m| m.contains("strict decoding error: unknown field \"dat\"")));
+    assert!(
+        strict.json()["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("strict decoding error: unknown field \"dat\""))
+    );
     let warned = server.post(&format!("{MAPS}?fieldValidation=Warn&dryRun=All"), body.clone()).await;
     assert_eq!((warned.code, warned.warnings), (201, vec!["299 - \"unknown field \\\"dat\\\"\"".to_owned()]));
     let ignored = server.post(&format!("{MAPS}?fieldValidation=Ignore"), body).await;
@@ -203,9 +230,12 @@ async fn patches() {
     let json_patch = json!([{"op": "test", "path": "/data/k", "value": "1"}, {"op": "replace", "path": "/data/k", "value": "9"}]);
     assert_eq!(server.patch("json-patch", &uri, json_patch.clone()).await.json()["data"]["k"], "9");
     assert_eq!(server.patch("json-patch", &uri, json_patch).await.code, 422);
-    let strategic = server.patch("strategic-merge-patch", &uri, json!({"metadata": {"labels": {"l": "v"}}})).await;
+    let strategic =
+        server.patch("strategic-merge-patch", &uri, json!({"metadata": {"labels": {"l": "v"}}})).await;
     assert_eq!(strategic.json()["metadata"]["labels"], json!({"l": "v"}));
-    let stale = server.patch("merge-patch", &uri, json!({"metadata": {"resourceVersion": "1"}, "data": {"k": "0"}})).await;
+    let stale = server
+        .patch("merge-patch", &uri, json!({"metadata": {"resourceVersion": "1"}, "data": {"k": "0"}}))
+        .await;
     assert_eq!(stale.code, 409);
     assert_eq!(server.patch("apply-patch", &uri, json!({})).await.code, 415);
     assert_eq!(server.patch("merge-patch", &format!("{MAPS}/none"), json!({})).await.code, 404);
@@ -222,7 +252,10 @@ async fn dry_run_and_generated_names() {
     let generated = server.post(MAPS, json!({"metadata": {"generateName": "g-"}})).await.json();
     let name = generated["metadata"]["name"].as_str().expect("name").to_owned();
     assert!(name.starts_with("g-") && name.len() == 7, "{name}");
-    let changed = server.patch("merge-patch", &format!("{MAPS}/{name}?dryRun=All"), json!({"data": {"a": "b"}})).await.json();
+    let changed = server
+        .patch("merge-patch", &format!("{MAPS}/{name}?dryRun=All"), json!({"data": {"a": "b"}}))
+        .await
+        .json();
     assert_eq!(changed["data"]["a"], "b");
     assert!(server.get(&format!("{MAPS}/{name}")).await.json().get("data").is_none());
     server.delete(&format!("{MAPS}/{name}?dryRun=All"), Value::Null).await;
@@ -275,9 +308,15 @@ async fn lists_select_and_page() {
     assert_eq!(names(&rest), ["m2", "m3", "m4"]);
     assert_eq!(rest.json()["metadata"]["resourceVersion"], page.json()["metadata"]["resourceVersion"]);
     assert!(rest.json()["metadata"].get("continue").is_none());
-    assert_eq!(server.get("/api/v1/configmaps?limit=1").await.json()["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        server.get("/api/v1/configmaps?limit=1").await.json()["items"].as_array().map(Vec::len),
+        Some(1)
+    );
     let future = server.get(&format!("{MAPS}?resourceVersion=99999")).await;
-    assert_eq!((future.code, future.json()["details"]["causes"][0]["reason"].clone()), (504, json!("ResourceVersionTooLarge")));
+    assert_eq!(
+        (future.code, future.json()["details"]["causes"][0]["reason"].clone()),
+        (504, json!("ResourceVersionTooLarge"))
+    );
     let removed = server.delete(&format!("{MAPS}?labelSelector=parity%3Deven"), Value::Null).await;
     assert_eq!(names(&removed), ["m0", "m2", "m4"]);
     assert_eq!(names(&server.get(MAPS).await), ["m1"]);
@@ -290,8 +329,11 @@ async fn watches() {
     let version = made["metadata"]["resourceVersion"].as_str().expect("version").to_owned();
     let mut from = server.watch(&format!("{MAPS}?watch=true&resourceVersion={version}")).await;
     let mut all = server.watch(&format!("{MAPS}?watch=true")).await;
-    let mut chosen = server.watch(&format!("{MAPS}?watch=true&labelSelector=l&resourceVersion={version}")).await;
-    let mut named = server.watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db&resourceVersion={version}")).await;
+    let mut chosen =
+        server.watch(&format!("{MAPS}?watch=true&labelSelector=l&resourceVersion={version}")).await;
+    let mut named = server
+        .watch(&format!("{MAPS}?watch=true&fieldSelector=metadata.name%3Db&resourceVersion={version}"))
+        .await;
     assert_eq!(all.line().await, "ADDED a");
     server.post(MAPS, map("b", json!({}))).await;
     server.patch("merge-patch", &format!("{MAPS}/a"), json!({"metadata": {"labels": {"l": "v"}}})).await;
@@ -311,11 +353,16 @@ async fn watches() {
 async fn watch_lists_end_with_a_bookmark() {
     let server = Server::start().await;
     server.post(MAPS, map("a", json!({}))).await;
-    let uri = format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let uri = format!(
+        "{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
     let mut events = server.watch(&uri).await;
     assert_eq!(events.line().await, "ADDED a");
     let mark = events.next().await.expect("bookmark");
-    assert_eq!((mark["type"].clone(), mark["object"]["kind"].clone()), (json!("BOOKMARK"), json!("ConfigMap")));
+    assert_eq!(
+        (mark["type"].clone(), mark["object"]["kind"].clone()),
+        (json!("BOOKMARK"), json!("ConfigMap"))
+    );
     assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     server.post(MAPS, map("b", json!({}))).await;
     assert_eq!(events.line().await, "ADDED b");
@@ -327,8 +374,14 @@ async fn forms_of_answers() {
     server.post(MAPS, map("a", json!({"k": "v"}))).await;
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
     let shown = server.send(Method::GET, MAPS, &[("accept", table)], "").await.json();
-    assert_eq!((shown["kind"].clone(), shown["apiVersion"].clone()), (json!("Table"), json!("meta.k8s.io/v1")));
-    assert_eq!((shown["columnDefinitions"][0]["name"].clone(), shown["rows"][0]["cells"][0].clone()), (json!("Name"), json!("a")));
+    assert_eq!(
+        (shown["kind"].clone(), shown["apiVersion"].clone()),
+        (json!("Table"), json!("meta.k8s.io/v1"))
+    );
+    assert_eq!(
+        (shown["columnDefinitions"][0]["name"].clone(), shown["rows"][0]["cells"][0].clone()),
+        (json!("Name"), json!("a"))
+    );
     assert_eq!(shown["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let shown = server.send(Method::GET, MAPS, &[("accept", partial)], "").await.json();
@@ -354,9 +407,16 @@ async fn two_versions_of_one_kind() {
     let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "R", "message": "m", "type": "Normal"});
     let made = server.post("/api/v1/namespaces/default/events", event).await;
     assert_eq!(made.code, 201, "{}", String::from_utf8_lossy(&made.body));
-    let newer = server.get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp").await.json();
-    assert_eq!((newer["items"][0]["note"].clone(), newer["items"][0]["apiVersion"].clone()), (json!("m"), json!("events.k8s.io/v1")));
-    let none = server.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dq").await.json();
+    let newer = server
+        .get("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dp")
+        .await
+        .json();
+    assert_eq!(
+        (newer["items"][0]["note"].clone(), newer["items"][0]["apiVersion"].clone()),
+        (json!("m"), json!("events.k8s.io/v1"))
+    );
+    let none =
+        server.get("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dq").await.json();
     assert_eq!(none["items"], json!([]));
 }
 
@@ -372,14 +432,33 @@ async fn status_and_scale() {
     let made = server.post(base, deployment()).await;
     assert_eq!(made.code, 201, "{}", String::from_utf8_lossy(&made.body));
     assert_eq!(made.json()["metadata"]["generation"], 1);
-    let status = server.patch("merge-patch", &format!("{base}/d/status"), json!({"status": {"replicas": 2}, "spec": {"replicas": 9}})).await.json();
-    assert_eq!((status["status"]["replicas"].clone(), status["spec"]["replicas"].clone()), (json!(2), json!(2)));
+    let status = server
+        .patch(
+            "merge-patch",
+            &format!("{base}/d/status"),
+            json!({"status": {"replicas": 2}, "spec": {"replicas": 9}}),
+        )
+        .await
+        .json();
+    assert_eq!(
+        (status["status"]["replicas"].clone(), status["spec"]["replicas"].clone()),
+        (json!(2), json!(2))
+    );
     let scale = server.get(&format!("{base}/d/scale")).await.json();
-    assert_eq!((scale["kind"].clone(), scale["status"]["selector"].clone()), (json!("Scale"), json!("app=x")));
-    let scaled = server.patch("merge-patch", &format!("{base}/d/scale"), json!({"spec": {"replicas": 5}})).await.json();
+    assert_eq!(
+        (scale["kind"].clone(), scale["status"]["selector"].clone()),
+        (json!("Scale"), json!("app=x"))
+    );
+    let scaled = server
+        .patch("merge-patch", &format!("{base}/d/scale"), json!({"spec": {"replicas": 5}}))
+        .await
+        .json();
     assert_eq!(scaled["spec"]["replicas"], 5);
     let now = server.get(&format!("{base}/d")).await.json();
-    assert_eq!((now["spec"]["replicas"].clone(), now["metadata"]["generation"].clone()), (json!(5), json!(2)));
+    assert_eq!(
+        (now["spec"]["replicas"].clone(), now["metadata"]["generation"].clone()),
+        (json!(5), json!(2))
+    );
 }
 
 fn pod(name: &str) -> Value {
@@ -410,14 +489,18 @@ async fn evictions_respect_budgets() {
     let server = Server::start().await;
     let pods = "/api/v1/namespaces/default/pods";
     server.post(pods, pod("p")).await;
-    let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    let running =
+        json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
     assert_eq!(server.patch("merge-patch", &format!("{pods}/p/status"), running).await.code, 200);
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
     let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
     assert_eq!(server.post(budgets, budget).await.code, 201);
     let eviction = json!({"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 0}});
     let unseen = server.post(&format!("{pods}/p/eviction"), eviction.clone()).await;
-    assert_eq!((unseen.code, unseen.json()["details"]["causes"][0]["reason"].clone()), (429, json!("DisruptionBudget")));
+    assert_eq!(
+        (unseen.code, unseen.json()["details"]["causes"][0]["reason"].clone()),
+        (429, json!("DisruptionBudget"))
+    );
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
     assert_eq!(server.patch("merge-patch", &format!("{budgets}/b/status"), status).await.code, 200);
     assert_eq!(server.post(&format!("{pods}/p/eviction"), eviction.clone()).await.code, 429);
@@ -438,5 +521,8 @@ async fn health_version_and_metrics() {
     let text = String::from_utf8_lossy(&livez.body).into_owned();
     assert!(text.starts_with("[+]ping ok\n") && text.ends_with("livez check passed\n"), "{text}");
     let metrics = String::from_utf8_lossy(&server.get("/metrics").await.body).into_owned();
-    assert!(metrics.contains("apiserver_request_total{") && metrics.contains("apiserver_storage_objects{resource=\"pods\"} 0"));
+    assert!(
+        metrics.contains("apiserver_request_total{")
+            && metrics.contains("apiserver_storage_objects{resource=\"pods\"} 0")
+    );
 }

@@ -34,9 +34,11 @@ fn free_port() -> u16 {
 
 fn start_etcd() -> Server {
     let data = tempfile::tempdir().expect("temporary directory");
-    let (client, peer) = (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
+    let (client, peer) =
+        (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
     let process = Command::new("etcd")
-        .arg("--data-dir").arg(data.path())
+        .arg("--data-dir")
+        .arg(data.path())
         .args(["--name", "t", "--unsafe-no-fsync", "--log-level", "error"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
@@ -92,8 +94,13 @@ async fn writes(store: &dyn Storage) {
     let two = done(store.update("/r/w/a", Bytes::from("2"), one, None).await.expect("update"));
     assert!(two > one);
     let stale = store.update("/r/w/a", Bytes::from("3"), one, None).await.expect("update");
-    assert!(matches!(stale, Outcome::Conflict(Some(kv)) if kv.mod_revision == two && kv.create_revision == one));
-    assert!(matches!(store.update("/r/w/b", Bytes::from("3"), one, None).await.expect("update"), Outcome::Conflict(None)));
+    assert!(
+        matches!(stale, Outcome::Conflict(Some(kv)) if kv.mod_revision == two && kv.create_revision == one)
+    );
+    assert!(matches!(
+        store.update("/r/w/b", Bytes::from("3"), one, None).await.expect("update"),
+        Outcome::Conflict(None)
+    ));
     let read = store.get("/r/w/a").await.expect("get");
     assert_eq!(read.kv.map(|kv| (kv.value, kv.mod_revision)), Some((Bytes::from("2"), two)));
     assert!(read.revision >= two);
@@ -177,7 +184,8 @@ async fn etcd_keeps_the_contract() {
 #[tokio::test]
 async fn etcd_drops_keys_when_their_time_is_up() {
     let (_server, store) = on_etcd().await;
-    let at = done(store.create("/r/t/a", Bytes::from("1"), Some(Duration::from_secs(1))).await.expect("create"));
+    let at =
+        done(store.create("/r/t/a", Bytes::from("1"), Some(Duration::from_secs(1))).await.expect("create"));
     let mut watch = store.watch("/r/t/", at).await.expect("watch");
     assert_eq!(next_events(&mut watch, 1).await, ["delete /r/t/a"]);
 }
@@ -185,7 +193,8 @@ async fn etcd_drops_keys_when_their_time_is_up() {
 #[tokio::test]
 async fn etcd_away_is_an_error_in_time() {
     daemon::init_crypto();
-    let options = Options { endpoints: vec![format!("http://127.0.0.1:{}", free_port())], ..Options::default() };
+    let options =
+        Options { endpoints: vec![format!("http://127.0.0.1:{}", free_port())], ..Options::default() };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
     assert!(matches!(store.revision().await, Err(Error::Unavailable(_) | Error::Timeout(_))));
 }

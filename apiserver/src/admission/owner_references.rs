@@ -34,7 +34,7 @@ impl Plugin for OwnerReferences {
         self.may_set(a, object).await?;
         for reference in newly_blocking(a.old, object) {
             let info = finalizers_of(a.app, a.namespace, reference);
-            if info.is_none_or_refused(a.app, a.user).await {
+            if refused(info, a.app, a.user).await {
                 let why = "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on";
                 return Err(a.forbidden(why));
             }
@@ -57,28 +57,17 @@ impl OwnerReferences {
             name: name.into(),
             ..RequestInfo::default()
         };
-        if Some(info).is_none_or_refused(a.app, a.user).await {
+        if refused(Some(info), a.app, a.user).await {
             return Err(a.forbidden("cannot set an ownerRef on a resource you can't delete"));
         }
         Ok(())
     }
 }
 
-#[async_trait]
-trait Ask {
-    async fn is_none_or_refused(self, app: &Arc<App>, user: &UserInfo) -> bool;
-}
-
-#[async_trait]
-impl Ask for Option<RequestInfo> {
-    async fn is_none_or_refused(self, app: &Arc<App>, user: &UserInfo) -> bool {
-        match self {
-            None => true,
-            Some(info) => {
-                app.authorizer.authorize(&authz::Attributes { user, info: &info }).await.0 != Decision::Allow
-            }
-        }
-    }
+/// Whether the caller may not do this; a request that can't even be named is refused.
+async fn refused(asked: Option<RequestInfo>, app: &Arc<App>, user: &UserInfo) -> bool {
+    let Some(info) = asked else { return true };
+    app.authorizer.authorize(&authz::Attributes { user, info: &info }).await.0 != Decision::Allow
 }
 
 fn changed(old: Option<&Value>, new: &Value) -> bool {

@@ -51,7 +51,7 @@ impl Plugin for RuntimeClass {
     }
 }
 
-fn fixed<'a>(class: &'a Value) -> Option<&'a Value> {
+fn fixed(class: &Value) -> Option<&Value> {
     class.pointer("/overhead/podFixed").filter(|v| v.as_object().is_some_and(|m| !m.is_empty()))
 }
 

@@ -91,7 +91,7 @@ impl Ports {
     /// Takes the ports in `wanted`; a zero stands for any free one. Gives them back in the same order.
     /// Either all are taken or none. With `dry` nothing is written.
     pub async fn take(&self, wanted: &[u16], dry: bool) -> Result<Vec<u16>, Refused> {
-        for port in wanted.iter().filter(|p| **p != 0 && !(self.first..=self.last).contains(p)) {
+        if let Some(port) = wanted.iter().find(|p| **p != 0 && !(self.first..=self.last).contains(p)) {
             return Err(Refused::OutOfRange(*port, self.range()));
         }
         let mut taken = Vec::new();

@@ -235,9 +235,9 @@ pub async fn release_all(ctx: &Ctx, service: &Value) {
     );
     give_back(&record, held_ports(service)).await;
     let (namespace, name) = (meta::namespace(service), meta::name(service));
-    if ctx.app.reader.get("endpoints", namespace, name).is_some() {
-        if let Err(status) = internal::delete(&ctx.app, "v1", "endpoints", namespace, name).await {
-            tracing::debug!(namespace, name, error = %status.message, "endpoints of a deleted service");
-        }
+    if ctx.app.reader.get("endpoints", namespace, name).is_some()
+        && let Err(status) = internal::delete(&ctx.app, "v1", "endpoints", namespace, name).await
+    {
+        tracing::debug!(namespace, name, error = %status.message, "endpoints of a deleted service");
     }
 }

@@ -107,7 +107,7 @@ impl PublicKey {
 
 enum Private {
     Rsa(Box<RsaKeyPair>),
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
 }
 
 /// The private key that signs tokens.
@@ -165,7 +165,7 @@ impl SigningKey {
             kinds.into_iter().find_map(|(a, k)| Some((a, EcdsaKeyPair::from_pkcs8(k, pkcs8, &rng).ok()?)));
         let (algorithm, pair) = found?;
         let public = PublicKey::from_parts(algorithm, pair.public_key().as_ref()).ok()?;
-        Some(SigningKey { private: Private::Ec(pair), public })
+        Some(SigningKey { private: Private::Ec(Box::new(pair)), public })
     }
 
     /// The public half.

@@ -56,10 +56,11 @@ impl Verifier {
     /// The user a chain names, `None` when it names none (no common name); an error when the chain is not good.
     pub fn check(&self, chain: &[CertificateDer<'static>], now: i64) -> Result<Option<UserInfo>, String> {
         let Some((leaf, rest)) = chain.split_first() else { return Ok(None) };
-        if let Some(kept) = self.good.read().get(leaf.as_ref()) {
-            if kept.not_before <= now && now <= kept.not_after {
-                return Ok(kept.user.clone());
-            }
+        if let Some(kept) = self.good.read().get(leaf.as_ref())
+            && kept.not_before <= now
+            && now <= kept.not_after
+        {
+            return Ok(kept.user.clone());
         }
         let seconds = u64::try_from(now).map_err(|_| "the clock is before 1970".to_owned())?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
@@ -158,7 +159,7 @@ pub mod tests {
         let at = |year: i64| (year - 1970) * 31_557_600;
         let good = mine.client("alice", "dev", (2020, 2040));
         for _ in 0..2 {
-            let user = verifier.check(&[good.clone()], at(2026)).expect("good").expect("user");
+            let user = verifier.check(std::slice::from_ref(&good), at(2026)).expect("good").expect("user");
             assert_eq!((user.name.as_str(), user.groups.as_slice()), ("alice", &["dev".to_owned()][..]));
             assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
         }

@@ -290,7 +290,10 @@ impl Collection {
         let mut state = self.state.lock();
         let Some(prev) = state.map.remove(key) else { return };
         let entry = Arc::new(prev.at_revision(EventType::Deleted, rv));
-        state.publish(self.trigger, Event { kind: EventType::Deleted, entry, prev: Some(prev), left: OnceLock::new() });
+        state.publish(
+            self.trigger,
+            Event { kind: EventType::Deleted, entry, prev: Some(prev), left: OnceLock::new() },
+        );
         drop(state);
         self.changed.send_replace(rv);
     }
@@ -401,7 +404,10 @@ pub fn join_key(namespace: &str, name: &str) -> String {
 }
 
 /// The part of a snapshot that lies in a namespace; all of it when that is empty.
-pub fn in_namespace<'s>(snapshot: &'s Snapshot, namespace: &str) -> impl Iterator<Item = (&'s Arc<str>, &'s Arc<Entry>)> {
+pub fn in_namespace<'s>(
+    snapshot: &'s Snapshot,
+    namespace: &str,
+) -> impl Iterator<Item = (&'s Arc<str>, &'s Arc<Entry>)> {
     let (from, to): (Arc<str>, Arc<str>) = match namespace {
         "" => ("".into(), "\u{10ffff}".into()),
         _ => (format!("{namespace}/").into(), format!("{namespace}0").into()),

@@ -65,7 +65,13 @@ pub struct Entry {
 impl Entry {
     /// Makes an entry of a value as stored (JSON without resourceVersion; one that has it is mended). `key` is
     /// `namespace/name` or `name`. The error says what is wrong with the value.
-    pub fn build(event: EventType, key: Arc<str>, rv: u64, value: &[u8], wanted: &Wanted) -> Result<Self, String> {
+    pub fn build(
+        event: EventType,
+        key: Arc<str>,
+        rv: u64,
+        value: &[u8],
+        wanted: &Wanted,
+    ) -> Result<Self, String> {
         let value = value.trim_ascii();
         let mended;
         let (found, value) = match scan(value, wanted)? {
@@ -77,7 +83,9 @@ impl Entry {
             }
         };
         let (frame, version_at) = splice(event, value, found.members_at, found.members_empty, rv);
-        let own = |(k, v): &(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| (Box::from(&**k), Box::from(&**v));
+        let own = |(k, v): &(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+            (Box::from(&**k), Box::from(&**v))
+        };
         Ok(Self {
             frame,
             event,
@@ -206,7 +214,10 @@ mod tests {
     #[test]
     fn puts_the_version_in() {
         let one = entry(EventType::Added, r#"{"metadata":{"name":"a","namespace":"ns"},"data":{}}"#);
-        assert_eq!(one.json(), br#"{"metadata":{"resourceVersion":"12","name":"a","namespace":"ns"},"data":{}}"#);
+        assert_eq!(
+            one.json(),
+            br#"{"metadata":{"resourceVersion":"12","name":"a","namespace":"ns"},"data":{}}"#
+        );
         assert_eq!((one.namespace(), one.name()), ("ns", "a"));
         let empty = entry(EventType::Added, r#"{"metadata":{}}"#);
         assert_eq!(empty.json(), br#"{"metadata":{"resourceVersion":"12"}}"#);

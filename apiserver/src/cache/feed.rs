@@ -8,9 +8,9 @@ use ahash::AHashMap;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
+use super::Cache;
 use super::collection::Collection;
 use super::entry::{Entry, EventType};
-use super::Cache;
 use crate::storage::{Batch, Error, Event, Kv, prefix_end};
 
 const PAGE: u64 = 500;
@@ -86,8 +86,10 @@ impl Cache {
     fn sort_in(&self, found: &mut AHashMap<String, (Arc<Collection>, Vec<Entry>)>, kv: &Kv) {
         let Some((collection, key)) = self.locate(&kv.key) else { return };
         let Some((_, entries)) = found.get_mut(&collection.prefix) else { return };
-        let event = if kv.create_revision == kv.mod_revision { EventType::Added } else { EventType::Modified };
-        let made = stored_json(&kv.value).and_then(|json| Entry::build(event, key.into(), kv.mod_revision, &json, collection.wanted()));
+        let event =
+            if kv.create_revision == kv.mod_revision { EventType::Added } else { EventType::Modified };
+        let made = stored_json(&kv.value)
+            .and_then(|json| Entry::build(event, key.into(), kv.mod_revision, &json, collection.wanted()));
         match made {
             Ok(entry) => entries.push(entry),
             Err(reason) => undecodable(&kv.key, &reason),
@@ -141,7 +143,8 @@ impl Cache {
     fn apply_put(&self, kv: &Kv) {
         let Some((collection, key)) = self.locate(&kv.key) else { return };
         let created = kv.create_revision == kv.mod_revision;
-        let taken = stored_json(&kv.value).and_then(|json| collection.put(key, created, kv.mod_revision, &json));
+        let taken =
+            stored_json(&kv.value).and_then(|json| collection.put(key, created, kv.mod_revision, &json));
         if let Err(reason) = taken {
             undecodable(&kv.key, &reason);
             collection.remove(key, kv.mod_revision);

@@ -149,7 +149,7 @@ impl Cache {
         }
         let revision = match wait.await {
             Ok(Ok(revision)) => revision,
-            Ok(Err(reason)) => return Err(Status::timeout(&format!("storage: {reason}"), 1)),
+            Ok(Err(reason)) => return Err(Status::timeout(format!("storage: {reason}"), 1)),
             Err(_) => return Err(Status::internal("storage: revision lookup ended")),
         };
         self.wait_for(revision).await?;
@@ -183,7 +183,8 @@ impl Cache {
                 return Ok(());
             }
             // Judged at once: what is waited for holds a lock, which may not live across the next await.
-            let reached = tokio::time::timeout(wait, seen.wait_for(|r| *r >= revision)).await.is_ok_and(|r| r.is_ok());
+            let reached =
+                tokio::time::timeout(wait, seen.wait_for(|r| *r >= revision)).await.is_ok_and(|r| r.is_ok());
             if reached {
                 return Ok(());
             }

@@ -65,7 +65,8 @@ pub struct Found<'a> {
 
 /// Skims `json`, which must be one object with metadata. The error says what is wrong and where.
 pub fn scan<'a>(json: &'a [u8], wanted: &Wanted) -> Result<Found<'a>, String> {
-    let mut found = Found { values: wanted.defaults.iter().map(|d| Box::from(*d)).collect(), ..Found::default() };
+    let mut found =
+        Found { values: wanted.defaults.iter().map(|d| Box::from(*d)).collect(), ..Found::default() };
     let mut skim = Skim { bytes: json, at: 0 };
     let mut has_metadata = false;
     skim.object(|skim, key| match key {
@@ -125,7 +126,10 @@ impl<'a> Skim<'a> {
     }
 
     /// Calls `member` for each key; it must consume the value.
-    fn object(&mut self, mut member: impl FnMut(&mut Self, &'a [u8]) -> Result<(), String>) -> Result<(), String> {
+    fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &'a [u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
         self.expect(b'{')?;
         if self.peek()? == b'}' {
             self.at += 1;
@@ -198,7 +202,9 @@ impl<'a> Skim<'a> {
     fn wanted(&mut self, node: Option<&Node>, values: &mut [Box<str>]) -> Result<(), String> {
         let Some(node) = node else { return self.skip() };
         match self.peek()? {
-            b'{' if !node.children.is_empty() => self.object(|skim, key| skim.wanted(node.child(key), values)),
+            b'{' if !node.children.is_empty() => {
+                self.object(|skim, key| skim.wanted(node.child(key), values))
+            }
             b'"' => {
                 let raw = self.string()?;
                 self.put(node, values, &unescape(raw))
@@ -245,7 +251,8 @@ impl<'a> Skim<'a> {
     /// Widens the span of a member by the comma behind it, or before it.
     fn with_comma(&self, span: Range<usize>) -> Range<usize> {
         let before = |at: usize| self.bytes[..at].iter().rposition(|b| !b.is_ascii_whitespace());
-        let behind = self.bytes[span.end..].iter().position(|b| !b.is_ascii_whitespace()).map(|n| span.end + n);
+        let behind =
+            self.bytes[span.end..].iter().position(|b| !b.is_ascii_whitespace()).map(|n| span.end + n);
         match (behind, before(span.start)) {
             (Some(at), _) if self.bytes[at] == b',' => span.start..at + 1,
             (_, Some(at)) if self.bytes[at] == b',' => at..span.end,
@@ -322,7 +329,16 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_object() {
-        for bad in ["", "[]", "{", r#"{"metadata":5}"#, r#"{"a":"b"}"#, r#"{"metadata":{"name":"x}"#, r#"{"metadata":{}"#, "nonsense"] {
+        for bad in [
+            "",
+            "[]",
+            "{",
+            r#"{"metadata":5}"#,
+            r#"{"a":"b"}"#,
+            r#"{"metadata":{"name":"x}"#,
+            r#"{"metadata":{}"#,
+            "nonsense",
+        ] {
             assert!(scan(bad.as_bytes(), &wanted()).is_err(), "{bad}");
         }
     }

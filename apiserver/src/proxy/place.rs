@@ -66,7 +66,8 @@ pub fn container(pod: &Value, asked: &str) -> Result<String, Status> {
         let all = pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array);
         all.into_iter().flatten().filter_map(|c| c.get("name")?.as_str()).collect()
     };
-    let (plain, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (plain, init, ephemeral) =
+        (names("containers"), names("initContainers"), names("ephemeralContainers"));
     let pod_name = machinery::meta::name(pod);
     if !asked.is_empty() {
         let known = plain.iter().chain(&init).chain(&ephemeral).any(|n| *n == asked);
@@ -309,7 +310,9 @@ pub fn of_service(id: &Id, service: &Value, slices: &[Value], chance: u32) -> Re
     for slice in slices {
         let ports = slice.get("ports").and_then(Value::as_array).into_iter().flatten();
         let named = |p: &&Value| p.get("name").and_then(Value::as_str).unwrap_or_default() == port_name;
-        let Some(port) = ports.into_iter().find(named).and_then(|p| p.get("port")?.as_u64()) else { continue };
+        let Some(port) = ports.into_iter().find(named).and_then(|p| p.get("port")?.as_u64()) else {
+            continue;
+        };
         places.extend(ready_addresses(slice).map(|ip| (ip.to_owned(), port)));
     }
     let none = || Status::service_unavailable(format!("no endpoints available for service {:?}", id.name));
@@ -373,7 +376,12 @@ mod tests {
         let types = |t: &[&str]| t.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let k = kubelet(&node, &types(&["ExternalIP", "InternalIP", "Hostname"])).unwrap();
         assert_eq!(k.authority(), "[fd00::1]:10260");
-        assert!(kubelet(&node, &types(&["ExternalIP"])).unwrap_err().message.starts_with("no preferred addresses"));
+        assert!(
+            kubelet(&node, &types(&["ExternalIP"]))
+                .unwrap_err()
+                .message
+                .starts_with("no preferred addresses")
+        );
     }
 
     #[test]
@@ -389,22 +397,30 @@ mod tests {
         check(&pod(&["a"], &["i"]), "", Ok("a"));
         check(&pod(&["a"], &["i"]), "i", Ok("i"));
         check(&pod(&["a"], &[]), "x", Err("container x is not valid for pod p"));
-        check(&pod(&["a", "b"], &[]), "", Err("a container name must be specified for pod p, choose one of: [a b]"));
+        check(
+            &pod(&["a", "b"], &[]),
+            "",
+            Err("a container name must be specified for pod p, choose one of: [a b]"),
+        );
         check(
             &pod(&["a", "b"], &["i"]),
             "",
-            Err("a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"),
+            Err(
+                "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]",
+            ),
         );
     }
 
     #[test]
     fn kubelet_uris() {
-        let q = Query::parse("command=sh&command=-c&command=a+%26b&stdin=true&stdout=1&stderr=false&tty=true");
+        let q =
+            Query::parse("command=sh&command=-c&command=a+%26b&stdin=true&stdout=1&stderr=false&tty=true");
         assert_eq!(
             stream_uri(&host(), "exec", &info(), "c", &q).unwrap(),
             "https://10.0.0.1:10250/exec/ns/p/c?input=1&output=1&tty=1&command=sh&command=-c&command=a%20%26b"
         );
-        let q = Query::parse("follow=true&tailLines=5&container=c&sinceTime=2026-01-01T00%3A00%3A00Z&pretty=1");
+        let q =
+            Query::parse("follow=true&tailLines=5&container=c&sinceTime=2026-01-01T00%3A00%3A00Z&pretty=1");
         assert_eq!(
             log_uri(&host(), &info(), "c", &q).unwrap(),
             "https://10.0.0.1:10250/containerLogs/ns/p/c?follow=true&sinceTime=2026-01-01T00%3A00%3A00Z&tailLines=5"
@@ -452,7 +468,9 @@ mod tests {
             "spec": { "containers": [{}, { "ports": [{ "containerPort": 8080 }] }] },
             "status": { "podIP": "10.244.0.5" },
         });
-        let at = |p: Result<Place, Status>| p.map(|p| format!("{}://{}", p.scheme, p.authority)).map_err(|s| s.message);
+        let at = |p: Result<Place, Status>| {
+            p.map(|p| format!("{}://{}", p.scheme, p.authority)).map_err(|s| s.message)
+        };
         assert_eq!(at(of_pod(&id("p"), &pod)), Ok("http://10.244.0.5:8080".into()));
         assert_eq!(at(of_pod(&id("https:p:1"), &pod)), Ok("https://10.244.0.5:1".into()));
         let local = json!({ "status": { "podIP": "127.0.0.1" } });

@@ -118,7 +118,12 @@ fn moved(location: &str, backend: &Uri, prefix: &str) -> Option<String> {
 }
 
 /// An upgrade, joined with the client's connection. A refusal is passed back as it is.
-pub async fn upgrade(transports: &Transports, trust: Trust, uri: Uri, mut request: Request) -> Result<Response, Status> {
+pub async fn upgrade(
+    transports: &Transports,
+    trust: Trust,
+    uri: Uri,
+    mut request: Request,
+) -> Result<Response, Status> {
     without_credentials(request.headers_mut());
     let io = transports.dial(trust, &uri).await.map_err(|e| dialing(&e))?;
     let answer = daemon::upgrade::forward(io, request, &uri).await.map_err(|e| dialing(&e))?;
@@ -145,9 +150,10 @@ pub fn dialing(error: &anyhow::Error) -> Status {
 pub async fn log(transports: &Transports, trust: Trust, uri: Uri, pod: &str) -> Result<Response, Status> {
     let mut request = http::Request::new(request_body(""));
     *request.uri_mut() = uri.clone();
-    let answer = transports.client(trust).request(request).await.map_err(|e| {
-        Status::failure("InternalError", format!("Get {:?}: {}", uri.to_string(), chain(&e)))
-    })?;
+    let answer =
+        transports.client(trust).request(request).await.map_err(|e| {
+            Status::failure("InternalError", format!("Get {:?}: {}", uri.to_string(), chain(&e)))
+        })?;
     if !answer.status().is_success() {
         return Err(refused(answer, pod).await);
     }
@@ -179,7 +185,8 @@ fn log_refusal(code: u16, text: &str, pod: &str) -> Status {
                 _ => "an error on the server has prevented the request from succeeding",
             };
             let words = if words.is_empty() { "unknown" } else { words };
-            let mut status = Status::failure(machinery::status::reason_of(code), format!("{words} ( pods/log {pod})"));
+            let mut status =
+                Status::failure(machinery::status::reason_of(code), format!("{words} ( pods/log {pod})"));
             status.code = code;
             status
         }
@@ -229,7 +236,8 @@ mod tests {
 
     #[test]
     fn kubelets_refusals() {
-        let waiting = log_refusal(400, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating", "p");
+        let waiting =
+            log_refusal(400, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating", "p");
         assert!(waiting.is("BadRequest") && waiting.message.ends_with("ContainerCreating"));
         let missing = log_refusal(404, "pod not found", "p");
         assert_eq!((missing.code, missing.reason.as_str()), (404, "NotFound"));

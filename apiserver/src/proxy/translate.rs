@@ -51,7 +51,12 @@ impl Wanted {
     /// From PodExecOptions or PodAttachOptions.
     pub fn from_query(query: &Query) -> Self {
         let tty = query.flag("tty");
-        Self { stdin: query.flag("stdin"), stdout: query.flag("stdout"), stderr: query.flag("stderr") && !tty, tty }
+        Self {
+            stdin: query.flag("stdin"),
+            stdout: query.flag("stdout"),
+            stderr: query.flag("stderr") && !tty,
+            tty,
+        }
     }
 
     /// The stream types to open, the error stream first.
@@ -77,7 +82,12 @@ impl Wanted {
 }
 
 /// Answers the handshake; the rest happens in a task.
-pub fn serve(transports: Arc<Transports>, uri: Uri, wanted: Wanted, mut request: Request) -> Result<Response, Status> {
+pub fn serve(
+    transports: Arc<Transports>,
+    uri: Uri,
+    wanted: Wanted,
+    mut request: Request,
+) -> Result<Response, Status> {
     let response = accept(request.headers(), V5)?;
     let client = hyper::upgrade::on(&mut request);
     tokio::spawn(run(client, transports, uri, wanted));

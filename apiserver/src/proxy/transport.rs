@@ -63,7 +63,8 @@ pub fn of(config: &Config) -> Result<Arc<Transports>, Status> {
     if let Some(made) = MADE.get() {
         return Ok(made.clone());
     }
-    let made = Transports::new(config).map_err(|e| Status::internal(format!("connecting to kubelets: {e:#}")))?;
+    let made =
+        Transports::new(config).map_err(|e| Status::internal(format!("connecting to kubelets: {e:#}")))?;
     Ok(MADE.get_or_init(|| Arc::new(made)).clone())
 }
 
@@ -112,7 +113,9 @@ impl Transports {
         let name = ServerName::try_from(host.clone()).context("server name")?;
         let connector = tokio_rustls::TlsConnector::from(self.way(trust).tls.clone());
         let tls = tokio::time::timeout(HANDSHAKE_DEADLINE, connector.connect(name, tcp)).await;
-        Ok(Box::new(tls.context("TLS handshake timeout")?.with_context(|| format!("TLS with {host}:{port}"))?))
+        Ok(Box::new(
+            tls.context("TLS handshake timeout")?.with_context(|| format!("TLS with {host}:{port}"))?,
+        ))
     }
 }
 

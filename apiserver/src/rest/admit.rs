@@ -20,7 +20,12 @@ pub struct Admission<'a> {
 }
 
 impl Admission<'_> {
-    fn attributes<'b>(&'b self, name: &'b str, object: Option<&'b mut Value>, old: Option<&'b Value>) -> Attributes<'b> {
+    fn attributes<'b>(
+        &'b self,
+        name: &'b str,
+        object: Option<&'b mut Value>,
+        old: Option<&'b Value>,
+    ) -> Attributes<'b> {
         Attributes {
             op: self.op,
             resource: &self.target.resource,

@@ -17,7 +17,12 @@ use crate::request::Ctx;
 const TRIES: usize = 20;
 
 /// Serves the create of a binding.
-pub async fn create(ctx: &Ctx, target: &Target, mut binding: Value, format: &Format) -> Result<Response, Status> {
+pub async fn create(
+    ctx: &Ctx,
+    target: &Target,
+    mut binding: Value,
+    format: &Format,
+) -> Result<Response, Status> {
     check(target, &binding)?;
     let options = json!({});
     let admission = Admission { ctx, target, op: Operation::Create, options: &options };
@@ -73,10 +78,16 @@ fn bound(target: &Target, pod: &Value, binding: &Value) -> Result<Value, Status>
     let conflict = |why: String| Err(Status::conflict("", "pods/binding", &target.name, why));
     let (uid, version) = (meta::uid(binding), meta::resource_version(binding));
     if !uid.is_empty() && uid != meta::uid(pod) {
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(pod)));
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(pod)
+        ));
     }
     if !version.is_empty() && version != meta::resource_version(pod) {
-        return conflict(format!("Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}", meta::resource_version(pod)));
+        return conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            meta::resource_version(pod)
+        ));
     }
     if meta::deletion_timestamp(pod).is_some() {
         return conflict(format!("pod {} is being deleted, cannot be assigned to a host", target.name));

@@ -21,7 +21,8 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 pub async fn read(mut body: RequestBody) -> Result<Bytes, Status> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Status::bad_request(format!("error reading request body: {error}")))?;
+        let frame =
+            frame.map_err(|error| Status::bad_request(format!("error reading request body: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > MAX_BODY {
             return Err(Status::request_entity_too_large(format!("limit is {MAX_BODY}")));
@@ -51,7 +52,11 @@ impl Validation {
             "Strict" => Ok(Self::Strict),
             other => {
                 let at = machinery::field::Path::new("fieldValidation");
-                let error = machinery::field::FieldError::not_supported(&at, other, &["", "Ignore", "Strict", "Warn"]);
+                let error = machinery::field::FieldError::not_supported(
+                    &at,
+                    other,
+                    &["", "Ignore", "Strict", "Warn"],
+                );
                 Err(Status::invalid("meta.k8s.io", "CreateOptions", "", vec![error]))
             }
         }
@@ -86,7 +91,13 @@ pub struct Expected {
 }
 
 /// Decodes an object; its apiVersion and kind are filled in if absent, and must be the expected ones otherwise.
-pub fn decode(ctx: &Ctx, headers: &HeaderMap, bytes: &[u8], expected: &Expected, validation: Validation) -> Result<Value, Status> {
+pub fn decode(
+    ctx: &Ctx,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    expected: &Expected,
+    validation: Validation,
+) -> Result<Value, Status> {
     let encoding = body_encoding(headers)?;
     let (mut value, entries) = parse(encoding, bytes, expected)?;
     check_kind(&mut value, &expected.gvk)?;
@@ -97,7 +108,10 @@ pub fn decode(ctx: &Ctx, headers: &HeaderMap, bytes: &[u8], expected: &Expected,
 fn parse(encoding: Encoding, bytes: &[u8], expected: &Expected) -> Result<(Value, Vec<String>), Status> {
     let gvk = &expected.gvk;
     let bad = |why: String| {
-        Status::bad_request(format!("{} in version {:?} cannot be handled as a {}: {why}", gvk.kind, gvk.version, gvk.kind))
+        Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {why}",
+            gvk.kind, gvk.version, gvk.kind
+        ))
     };
     let framed = |e: codec::json::DecodeError| Status::bad_request(e.framed(&gvk.kind, &gvk.version));
     let decoded = match (encoding, expected.object_type) {
@@ -109,7 +123,9 @@ fn parse(encoding: Encoding, bytes: &[u8], expected: &Expected) -> Result<(Value
             let value = codec::proto::decode_object_as(bytes, object_type).map_err(|e| bad(e.to_string()))?;
             return Ok((value, Vec::new()));
         }
-        (Encoding::Protobuf, None) => return Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        (Encoding::Protobuf, None) => {
+            return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
+        }
     };
     Ok((decoded.value, decoded.strict_errors))
 }

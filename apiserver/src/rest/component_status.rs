@@ -22,7 +22,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const DAEMONS: [(&str, u16); 2] = [("scheduler", 10259), ("controller-manager", 10257)];
 
 /// Serves get and list; None for anything else, or another kind.
-pub async fn serve(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Option<Result<Response, Status>> {
+pub async fn serve(
+    ctx: &Ctx,
+    target: &Target,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Option<Result<Response, Status>> {
     if !target.resource.group.is_empty() || target.resource.plural != "componentstatuses" {
         return None;
     }
@@ -47,7 +52,11 @@ async fn list(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) ->
     items.retain(|s| {
         let name = machinery::meta::name(s);
         selectors.labels.matches(&std::collections::BTreeMap::new())
-            && selectors.fields.terms.iter().all(|t| t.field == "metadata.name" && (t.value == name) != t.negated)
+            && selectors
+                .fields
+                .terms
+                .iter()
+                .all(|t| t.field == "metadata.name" && (t.value == name) != t.negated)
     });
     let page = Page { entries: Vec::new(), revision: 0, continue_: String::new(), remaining: None };
     encode::list_values(target, &format, &page, items)
@@ -61,17 +70,25 @@ async fn all(ctx: &Ctx) -> Vec<Value> {
 
 async fn etcd(ctx: &Ctx) -> Value {
     let asked = tokio::time::timeout(DEADLINE, ctx.app.storage.revision()).await;
-    status_of("etcd-0", match asked {
-        Ok(Ok(_)) => Ok("ok".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer in time".to_owned()),
-    })
+    status_of(
+        "etcd-0",
+        match asked {
+            Ok(Ok(_)) => Ok("ok".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        },
+    )
 }
 
 async fn daemon(ctx: &Ctx, (name, port): (&str, u16)) -> Value {
     let url = format!("https://127.0.0.1:{port}/healthz");
     let answer = tokio::time::timeout(DEADLINE, ask(ctx, &url)).await;
-    status_of(name, answer.unwrap_or_else(|_| Err("no answer in time".to_owned())).map_err(|why| format!("Get {url:?}: {why}")))
+    status_of(
+        name,
+        answer
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+            .map_err(|why| format!("Get {url:?}: {why}")),
+    )
 }
 
 /// The text of a healthy component, or why it is none.

@@ -73,11 +73,14 @@ fn is_cpu_utilization(metric: &Value) -> bool {
 
 /// v1 knows the utilisation of CPU alone; the rest goes into annotations.
 fn scaler_to_v1(object: &mut Value) {
-    let take = |object: &mut Value, part: &str, key: &str| object.get_mut(part).and_then(Value::as_object_mut).and_then(|m| m.remove(key));
+    let take = |object: &mut Value, part: &str, key: &str| {
+        object.get_mut(part).and_then(Value::as_object_mut).and_then(|m| m.remove(key))
+    };
     let mut notes = Map::new();
     if let Some(Value::Array(metrics)) = take(object, "spec", "metrics") {
-        let (cpu, rest): (Vec<_>, Vec<_>) =
-            metrics.into_iter().partition(|m| is_cpu_utilization(m) && m["resource"]["target"]["type"] == "Utilization");
+        let (cpu, rest): (Vec<_>, Vec<_>) = metrics
+            .into_iter()
+            .partition(|m| is_cpu_utilization(m) && m["resource"]["target"]["type"] == "Utilization");
         if let Some(percent) = cpu.first().map(|m| m["resource"]["target"]["averageUtilization"].clone()) {
             object["spec"]["targetCPUUtilizationPercentage"] = percent;
         }
@@ -87,7 +90,8 @@ fn scaler_to_v1(object: &mut Value) {
     }
     if let Some(Value::Array(current)) = take(object, "status", "currentMetrics") {
         if let Some(cpu) = current.iter().find(|m| is_cpu_utilization(m)) {
-            object["status"]["currentCPUUtilizationPercentage"] = cpu["resource"]["current"]["averageUtilization"].clone();
+            object["status"]["currentCPUUtilizationPercentage"] =
+                cpu["resource"]["current"]["averageUtilization"].clone();
         }
         notes.insert(CURRENT.into(), Value::Array(current).to_string().into());
     }
@@ -111,12 +115,19 @@ fn scaler_to_v2(object: &mut Value) {
         Some(Value::Array(metrics)) => metrics,
         _ => Vec::new(),
     };
-    for (part, key, annotation) in [("spec", "behavior", BEHAVIOR), ("status", "conditions", CONDITIONS), ("status", "currentMetrics", CURRENT)] {
+    for (part, key, annotation) in [
+        ("spec", "behavior", BEHAVIOR),
+        ("status", "conditions", CONDITIONS),
+        ("status", "currentMetrics", CURRENT),
+    ] {
         if let Some(value) = note(object, annotation) {
             object[part][key] = value;
         }
     }
-    let percent = object.get_mut("spec").and_then(Value::as_object_mut).and_then(|m| m.remove("targetCPUUtilizationPercentage"));
+    let percent = object
+        .get_mut("spec")
+        .and_then(Value::as_object_mut)
+        .and_then(|m| m.remove("targetCPUUtilizationPercentage"));
     if let Some(percent) = percent.filter(|p| !p.is_null()) {
         let target = json!({"type": "Utilization", "averageUtilization": percent});
         metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
@@ -138,7 +149,10 @@ mod tests {
         let core = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "p"}, "message": "m", "count": 2, "reportingComponent": "c"});
         let mut event = core.clone();
         convert(&mut event, "events.k8s.io/v1", "Event");
-        assert_eq!((&event["regarding"]["name"], &event["note"], &event["deprecatedCount"]), (&json!("p"), &json!("m"), &json!(2)));
+        assert_eq!(
+            (&event["regarding"]["name"], &event["note"], &event["deprecatedCount"]),
+            (&json!("p"), &json!("m"), &json!(2))
+        );
         convert(&mut event, "v1", "Event");
         assert_eq!(event, core);
     }

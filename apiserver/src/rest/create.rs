@@ -91,7 +91,12 @@ pub async fn create_value(ctx: &Ctx, target: &Target, object: Value) -> Result<V
 }
 
 /// Creates a decoded object: defaults, admission, preparation, validation, storage.
-pub async fn create_object(ctx: &Ctx, target: &Target, mut object: Value, options: &Value) -> Result<Made, Status> {
+pub async fn create_object(
+    ctx: &Ctx,
+    target: &Target,
+    mut object: Value,
+    options: &Value,
+) -> Result<Made, Status> {
     let strategy = registry::strategy_for(&target.resource, "");
     check_namespace(&mut object, target)?;
     check_version(&object)?;
@@ -122,15 +127,31 @@ pub async fn create_object(ctx: &Ctx, target: &Target, mut object: Value, option
             Some(made) => return Ok(made),
             None if generated && tries < GENERATE_TRIES => {}
             None if generated => {
-                return Err(Status::generate_name_conflict(&target.resource.group, &target.resource.plural, &target.name));
+                return Err(Status::generate_name_conflict(
+                    &target.resource.group,
+                    &target.resource.plural,
+                    &target.name,
+                ));
             }
-            None => return Err(Status::already_exists(&target.resource.group, &target.resource.plural, &target.name)),
+            None => {
+                return Err(Status::already_exists(
+                    &target.resource.group,
+                    &target.resource.plural,
+                    &target.name,
+                ));
+            }
         }
     }
 }
 
 /// Takes what the object needs, checks it and writes it; None when the name is taken.
-async fn store(ctx: &Ctx, target: &Target, object: &mut Value, strategy: &dyn Strategy, options: &Value) -> Result<Option<Made>, Status> {
+async fn store(
+    ctx: &Ctx,
+    target: &Target,
+    object: &mut Value,
+    strategy: &dyn Strategy,
+    options: &Value,
+) -> Result<Option<Made>, Status> {
     let guard = strategy.begin_create(ctx, object).await?;
     let written = match check(ctx, target, object, strategy, options).await {
         Ok(()) if ctx.dry_run => match exists(ctx, target).await {
@@ -156,7 +177,13 @@ async fn exists(ctx: &Ctx, target: &Target) -> Result<bool, Status> {
     Ok(super::current::Current::fetch(ctx, target).await?.is_some())
 }
 
-async fn check(ctx: &Ctx, target: &Target, object: &mut Value, strategy: &dyn Strategy, options: &Value) -> Result<(), Status> {
+async fn check(
+    ctx: &Ctx,
+    target: &Target,
+    object: &mut Value,
+    strategy: &dyn Strategy,
+    options: &Value,
+) -> Result<(), Status> {
     let resource = &target.resource;
     let mut errors = metadata::validate_create(object, resource.namespaced, strategy);
     errors.extend(strategy.validate_create(ctx, object));
@@ -194,7 +221,15 @@ fn check_version(object: &Value) -> Result<(), Status> {
 
 fn drop_system_fields(object: &mut Value) {
     let meta = meta::metadata_mut(object);
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "managedFields",
+    ] {
         meta.remove(key);
     }
 }

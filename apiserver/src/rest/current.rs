@@ -81,7 +81,13 @@ pub enum Written {
 }
 
 /// Writes an object whose last write must be at `expected` (0: must not exist).
-pub async fn write(ctx: &Ctx, target: &Target, object: &mut Value, expected: u64, ttl: Option<u64>) -> Result<Written, Status> {
+pub async fn write(
+    ctx: &Ctx,
+    target: &Target,
+    object: &mut Value,
+    expected: u64,
+    ttl: Option<u64>,
+) -> Result<Written, Status> {
     let key = target.key()?;
     let bytes = stored_bytes(target, object)?;
     let ttl = ttl.map(Duration::from_secs);
@@ -108,7 +114,12 @@ pub fn store_error(target: &Target, verb: &str, error: &Error) -> Status {
         Error::Compacted(_) => Status::expired(error.to_string()),
         Error::Future(_) => Status::timeout(error, 1),
         Error::Timeout(text) => {
-            tracing::debug!(error = text, verb, resource = resource.plural, "the store did not answer in time");
+            tracing::debug!(
+                error = text,
+                verb,
+                resource = resource.plural,
+                "the store did not answer in time"
+            );
             Status::server_timeout(&resource.group, &resource.plural, verb, 1)
         }
         Error::Unavailable(text) => {

@@ -41,7 +41,8 @@ fn answer(target: &Target, format: &Format, options: &Value, deleted: Deleted) -
     let resource = &target.resource;
     match deleted {
         Deleted::Gone(object) if !main_strategy(target).returns_deleted_object() => {
-            let status = Status::deleted(&resource.group, &resource.plural, meta::name(&object), meta::uid(&object));
+            let status =
+                Status::deleted(&resource.group, &resource.plural, meta::name(&object), meta::uid(&object));
             encode::status(format, StatusCode::OK, &status)
         }
         Deleted::Gone(object) => encode::object_value(target, format, StatusCode::OK, object),
@@ -61,7 +62,11 @@ fn check_options(options: &Value) -> Result<(), Status> {
         errors.push(FieldError::invalid(&Path::new("propagationPolicy"), policy, why));
     }
     if !matches!(policy, "" | "Orphan" | "Background" | "Foreground") {
-        errors.push(FieldError::not_supported(&Path::new("propagationPolicy"), policy, &["Foreground", "Background", "Orphan", "nil"]));
+        errors.push(FieldError::not_supported(
+            &Path::new("propagationPolicy"),
+            policy,
+            &["Foreground", "Background", "Orphan", "nil"],
+        ));
     }
     for value in options["dryRun"].as_array().into_iter().flatten().filter(|v| **v != "All") {
         errors.push(FieldError::not_supported(&Path::new("dryRun"), value.clone(), &["All"]));
@@ -105,7 +110,13 @@ enum Step {
     Lost(Option<Kv>),
 }
 
-async fn attempt(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, options: &Value, current: &Current) -> Result<Step, Status> {
+async fn attempt(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    options: &Value,
+    current: &Current,
+) -> Result<Step, Status> {
     check_preconditions(target, options, &current.value)?;
     let admission = Admission { ctx, target, op: Operation::Delete, options };
     admission.mutate(None, Some(&current.value)).await?;
@@ -118,7 +129,10 @@ async fn attempt(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, options: &
 }
 
 fn check_preconditions(target: &Target, options: &Value, object: &Value) -> Result<(), Status> {
-    for (key, what, actual) in [("uid", "UID", meta::uid(object)), ("resourceVersion", "ResourceVersion", meta::resource_version(object))] {
+    for (key, what, actual) in [
+        ("uid", "UID", meta::uid(object)),
+        ("resourceVersion", "ResourceVersion", meta::resource_version(object)),
+    ] {
         let wanted = options.pointer(&format!("/preconditions/{key}")).and_then(Value::as_str);
         if let Some(wanted) = wanted.filter(|w| *w != actual) {
             return Err(target.conflict(format!(
@@ -147,7 +161,13 @@ pub fn plan(strategy: &dyn Strategy, options: &Value, old: &Value) -> Plan {
     set_finalizers(&mut new, options, strategy.default_gc_policy());
     let waits = !meta::finalizers(&new).is_empty() || !strategy.may_finish_delete(old);
     let grace = match grace(strategy, asked, old) {
-        Grace::Pending => return if meta::finalizers(&new) == meta::finalizers(old) { Plan::Nothing } else { Plan::Mark(new) },
+        Grace::Pending => {
+            return if meta::finalizers(&new) == meta::finalizers(old) {
+                Plan::Nothing
+            } else {
+                Plan::Mark(new)
+            };
+        }
         Grace::None => 0,
         Grace::Seconds(seconds) => seconds,
     };
@@ -205,14 +225,16 @@ fn set_finalizers(object: &mut Value, options: &Value, default: GcPolicy) {
     }
     let present: Vec<String> = meta::finalizers(object).into_iter().map(str::to_owned).collect();
     let has = |name: &str| present.iter().any(|f| f == name);
-    let (orphan, foreground) = match (options["propagationPolicy"].as_str(), options["orphanDependents"].as_bool()) {
-        (Some("Orphan"), _) | (None, Some(true)) => (true, false),
-        (Some("Foreground"), _) => (false, true),
-        (Some("Background"), _) | (None, Some(false)) => (false, false),
-        _ if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND)),
-        _ => (default == GcPolicy::Orphan, false),
-    };
-    let mut names: Vec<&str> = present.iter().map(String::as_str).filter(|f| *f != ORPHAN && *f != FOREGROUND).collect();
+    let (orphan, foreground) =
+        match (options["propagationPolicy"].as_str(), options["orphanDependents"].as_bool()) {
+            (Some("Orphan"), _) | (None, Some(true)) => (true, false),
+            (Some("Foreground"), _) => (false, true),
+            (Some("Background"), _) | (None, Some(false)) => (false, false),
+            _ if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND)),
+            _ => (default == GcPolicy::Orphan, false),
+        };
+    let mut names: Vec<&str> =
+        present.iter().map(String::as_str).filter(|f| *f != ORPHAN && *f != FOREGROUND).collect();
     if orphan {
         names.push(ORPHAN);
     }
@@ -227,7 +249,8 @@ fn set_finalizers(object: &mut Value, options: &Value, default: GcPolicy) {
 /// Nothing is to be done, if the cache was right about it.
 async fn settled(ctx: &Ctx, target: &Target, current: &Current) -> Result<Step, Status> {
     if current.cached {
-        let read = ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "delete", &e))?;
+        let read =
+            ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "delete", &e))?;
         match read.kv {
             Some(kv) if kv.mod_revision == current.entry.rv => {}
             other => return Ok(Step::Lost(other)),
@@ -236,7 +259,12 @@ async fn settled(ctx: &Ctx, target: &Target, current: &Current) -> Result<Step, 
     Ok(Step::Done(Deleted::Going(current.value.clone())))
 }
 
-async fn remove(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, current: &Current) -> Result<Step, Status> {
+async fn remove(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    current: &Current,
+) -> Result<Step, Status> {
     if ctx.dry_run {
         return Ok(Step::Done(Deleted::Gone(current.value.clone())));
     }
@@ -268,7 +296,12 @@ fn as_value(target: &Target, entry: &Arc<Entry>) -> Result<Value, Status> {
 }
 
 /// Serves a deletecollection: each object that the selectors choose.
-pub async fn delete_collection(ctx: &Ctx, target: &Target, query: &Query, request: Request) -> Result<Response, Status> {
+pub async fn delete_collection(
+    ctx: &Ctx,
+    target: &Target,
+    query: &Query,
+    request: Request,
+) -> Result<Response, Status> {
     let (parts, body) = request.into_parts();
     let format = Format::from_headers(&parts.headers, query, true)?;
     let params = ListParams::from_query(query)?;
@@ -327,7 +360,10 @@ mod tests {
         assert_eq!(meta::finalizers(&foreground), ["foregroundDeletion"]);
         let orphan = marked(plan(&Plain, &json!({"orphanDependents": true}), &object(&[])));
         assert_eq!(meta::finalizers(&orphan), ["orphan"]);
-        assert_eq!(plan(&Plain, &json!({"propagationPolicy": "Background"}), &object(&["orphan"])), Plan::Remove);
+        assert_eq!(
+            plan(&Plain, &json!({"propagationPolicy": "Background"}), &object(&["orphan"])),
+            Plan::Remove
+        );
         assert!(matches!(plan(&Plain, &json!({}), &object(&["orphan"])), Plan::Mark(_)));
     }
 

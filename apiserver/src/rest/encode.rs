@@ -7,11 +7,11 @@ use http::StatusCode;
 use machinery::status::Status;
 use serde_json::{Map, Value, json};
 
+use super::Target;
 use super::convert;
 use super::create::Made;
 use super::list::Page;
 use super::negotiate::{Encoding, Format, View};
-use super::Target;
 use crate::cache::Entry;
 use crate::http::{self as web, Response};
 
@@ -39,7 +39,12 @@ pub fn entry_value(target: &Target, entry: &Arc<Entry>) -> Result<Value, Status>
 }
 
 /// A stored object. Whole JSON in the stored version is sent as it lies in the cache.
-pub fn entry(target: &Target, format: &Format, code: StatusCode, entry: &Arc<Entry>) -> Result<Response, Status> {
+pub fn entry(
+    target: &Target,
+    format: &Format,
+    code: StatusCode,
+    entry: &Arc<Entry>,
+) -> Result<Response, Status> {
     if format.is_plain() && !convert::is_foreign(target) {
         return Ok(web::reply(code, "application/json", entry.json_bytes()));
     }
@@ -47,7 +52,12 @@ pub fn entry(target: &Target, format: &Format, code: StatusCode, entry: &Arc<Ent
 }
 
 /// An object of the target's kind.
-pub fn object_value(target: &Target, format: &Format, code: StatusCode, object: Value) -> Result<Response, Status> {
+pub fn object_value(
+    target: &Target,
+    format: &Format,
+    code: StatusCode,
+    object: Value,
+) -> Result<Response, Status> {
     match format.view {
         View::Whole => value(target, format, code, object),
         View::Partial => value(target, format, code, partial(&object, format)),
@@ -120,7 +130,12 @@ pub fn table(target: &Target, format: &Format, include: &str, objects: &[Value],
 }
 
 /// A list of values, such as what a deletecollection deleted.
-pub fn list_values(target: &Target, format: &Format, page: &Page, items: Vec<Value>) -> Result<Response, Status> {
+pub fn list_values(
+    target: &Target,
+    format: &Format,
+    page: &Page,
+    items: Vec<Value>,
+) -> Result<Response, Status> {
     let meta = page.meta();
     let body = match format.view {
         View::Table => table(target, format, "", &items, meta),

@@ -23,7 +23,12 @@ const TRIES: usize = 20;
 const DISRUPTED_MAX: usize = 2000;
 
 /// Serves the create of an eviction.
-pub async fn create(ctx: &Ctx, target: &Target, mut eviction: Value, format: &Format) -> Result<Response, Status> {
+pub async fn create(
+    ctx: &Ctx,
+    target: &Target,
+    mut eviction: Value,
+    format: &Format,
+) -> Result<Response, Status> {
     if meta::name(&eviction) != target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -65,13 +70,16 @@ fn budget_of(ctx: &Ctx, pod: &Arc<Entry>) -> Result<Option<Arc<Entry>>, Status> 
         LabelSelector::from_json(&budget.parse()["spec"]["selector"]).is_ok_and(|s| s.matches(&**pod))
     });
     match (matching.next(), matching.next()) {
-        (_, Some(_)) => Err(Status::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+        (_, Some(_)) => Err(Status::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        )),
         (found, None) => Ok(found),
     }
 }
 
 async fn spend(ctx: &Ctx, pods: &Target, pod: &Value, budget: &Arc<Entry>) -> Result<(), Status> {
-    let budgets = Target::named(&ctx.app, "policy/v1", "poddisruptionbudgets", budget.namespace(), budget.name())?;
+    let budgets =
+        Target::named(&ctx.app, "policy/v1", "poddisruptionbudgets", budget.namespace(), budget.name())?;
     let Some(mut current) = Current::fetch(ctx, &budgets).await? else { return Ok(()) };
     for _ in 0..TRIES {
         let Some(mut spent) = decide(pods, pod, &current.value)? else { return Ok(()) };
@@ -100,11 +108,17 @@ fn decide(pods: &Target, pod: &Value, budget: &Value) -> Result<Option<Value>, S
     }
     if number("observedGeneration") < meta::generation(budget) {
         let why = format!("The disruption budget {name} is still being processed by the server.");
-        return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.", 10).with_cause("DisruptionBudget", why, ""));
+        return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.", 10)
+            .with_cause("DisruptionBudget", why, ""));
     }
     let allowed = number("disruptionsAllowed");
     if allowed < 0 || status["disruptedPods"].as_object().is_some_and(|m| m.len() > DISRUPTED_MAX) {
-        return Err(Status::forbidden("policy", "poddisruptionbudgets", name, "pdb disruptions allowed is negative or too many evictions are unconfirmed"));
+        return Err(Status::forbidden(
+            "policy",
+            "poddisruptionbudgets",
+            name,
+            "pdb disruptions allowed is negative or too many evictions are unconfirmed",
+        ));
     }
     if allowed == 0 {
         let why = format!(
@@ -112,7 +126,8 @@ fn decide(pods: &Target, pod: &Value, budget: &Value) -> Result<Option<Value>, S
             number("desiredHealthy"),
             number("currentHealthy")
         );
-        return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.", 0).with_cause("DisruptionBudget", why, ""));
+        return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.", 0)
+            .with_cause("DisruptionBudget", why, ""));
     }
     let mut spent = budget.clone();
     spent["status"]["disruptionsAllowed"] = (allowed - 1).into();
@@ -127,7 +142,8 @@ fn is_ready(pod: &Value) -> bool {
 
 fn unhealthy_may_go(budget: &Value) -> bool {
     let status = &budget["status"];
-    let (current, desired) = (status["currentHealthy"].as_i64().unwrap_or(0), status["desiredHealthy"].as_i64().unwrap_or(0));
+    let (current, desired) =
+        (status["currentHealthy"].as_i64().unwrap_or(0), status["desiredHealthy"].as_i64().unwrap_or(0));
     budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || (current >= desired && desired > 0)
 }
 
@@ -138,8 +154,11 @@ async fn mark(ctx: &Ctx, pods: &Target) -> Result<(), Status> {
     let Some(mut current) = Current::load(ctx, pods).await? else { return Ok(()) };
     for _ in 0..TRIES {
         let mut pod = current.value.clone();
-        set_condition(&mut pod, json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-            "message": "Eviction API: evicting"}));
+        set_condition(
+            &mut pod,
+            json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting"}),
+        );
         match write(ctx, pods, &mut pod, current.entry.rv, None).await? {
             Written::Done(_) | Written::Conflict(None) => return Ok(()),
             Written::Conflict(Some(kv)) => current = Current::from_kv(pods, &kv)?,

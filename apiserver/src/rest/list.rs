@@ -84,7 +84,12 @@ impl Page {
 }
 
 /// Serves a list.
-pub async fn list(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+pub async fn list(
+    ctx: &Ctx,
+    target: &Target,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response, Status> {
     let format = Format::from_headers(headers, query, true)?;
     let params = ListParams::from_query(query)?;
     let page = select(ctx, target, &params).await?;
@@ -94,7 +99,8 @@ pub async fn list(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap
     if format.encoding == Encoding::Protobuf && format.view == View::Whole {
         return protobuf(target, &page);
     }
-    let objects = page.entries.iter().map(|e| encode::entry_value(target, e)).collect::<Result<Vec<_>, _>>()?;
+    let objects =
+        page.entries.iter().map(|e| encode::entry_value(target, e)).collect::<Result<Vec<_>, _>>()?;
     if format.view == View::Table {
         let table = encode::table(target, &format, query.get("includeObject"), &objects, page.meta());
         return encode::value(target, &format, StatusCode::OK, table);
@@ -105,7 +111,8 @@ pub async fn list(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap
 /// Finds what a list is about.
 pub async fn select(ctx: &Ctx, target: &Target, params: &ListParams) -> Result<Page, Status> {
     let collection = target.stored()?;
-    let filter = Filter::new(&target.resource, collection, &target.namespace, params.labels.clone(), &params.fields)?;
+    let filter =
+        Filter::new(&target.resource, collection, &target.namespace, params.labels.clone(), &params.fields)?;
     let token = Token::parse(params)?;
     match token.as_ref().map(|t| t.rv).or(exact(params)) {
         Some(revision) if revision >= 0 => {
@@ -132,17 +139,26 @@ fn exact(params: &ListParams) -> Option<i64> {
     (params.matching == Some(Match::Exact)).then_some(params.version).flatten().map(|v| v as i64)
 }
 
-fn from_snapshot(snapshot: &crate::cache::Snapshot, params: &ListParams, filter: &Filter, revision: u64, start: &str) -> Page {
+fn from_snapshot(
+    snapshot: &crate::cache::Snapshot,
+    params: &ListParams,
+    filter: &Filter,
+    revision: u64,
+    start: &str,
+) -> Page {
     // A version of 0 is served whole: that is what informers of old expect.
     let limit = if params.version == Some(0) && start.is_empty() { 0 } else { params.limit };
     let mut page = Page { entries: Vec::new(), revision, continue_: String::new(), remaining: None };
-    if let Some(name) = filter.name().filter(|_| !filter.namespace.is_empty() || !snapshot_is_namespaced(snapshot)) {
+    if let Some(name) =
+        filter.name().filter(|_| !filter.namespace.is_empty() || !snapshot_is_namespaced(snapshot))
+    {
         let key = crate::cache::collection::join_key(&filter.namespace, name);
         let found = snapshot.get(key.as_str()).filter(|e| filter.matches(e));
         page.entries.extend(found.cloned());
         return page;
     }
-    let all = in_namespace(snapshot, &filter.namespace).skip_while(|(key, _)| !start.is_empty() && ***key < *start);
+    let all =
+        in_namespace(snapshot, &filter.namespace).skip_while(|(key, _)| !start.is_empty() && ***key < *start);
     let mut all = all.peekable();
     while let Some((key, entry)) = all.next() {
         if filter.is_plain() || filter.matches(entry) {
@@ -164,7 +180,14 @@ fn snapshot_is_namespaced(snapshot: &crate::cache::Snapshot) -> bool {
 }
 
 /// A list at a revision that the cache has left behind.
-async fn from_store(ctx: &Ctx, target: &Target, params: &ListParams, filter: &Filter, revision: u64, token: Option<Token>) -> Result<Page, Status> {
+async fn from_store(
+    ctx: &Ctx,
+    target: &Target,
+    params: &ListParams,
+    filter: &Filter,
+    revision: u64,
+    token: Option<Token>,
+) -> Result<Page, Status> {
     let collection = target.stored()?;
     let prefix = match filter.namespace.as_str() {
         "" => collection.prefix.clone(),
@@ -226,14 +249,18 @@ impl Token {
             return Ok(None);
         }
         if params.version.is_some_and(|v| v > 0) {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let bad = || Status::bad_request("continue key is not valid: illegal base64 data or encoding");
         let text = params.continue_.as_bytes();
         let bytes = URL_SAFE_NO_PAD.decode(text).or_else(|_| URL_SAFE.decode(text)).map_err(|_| bad())?;
         let token: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
         if token["v"] != "meta.k8s.io/v1" {
-            return Err(Status::bad_request("continue key is not valid: server does not recognize this encoded version"));
+            return Err(Status::bad_request(
+                "continue key is not valid: server does not recognize this encoded version",
+            ));
         }
         let (rv, start) = (token["rv"].as_i64().unwrap_or(0), token["start"].as_str().unwrap_or_default());
         if rv == 0 || start.is_empty() || start.split('/').any(|part| part == "..") {
@@ -263,8 +290,15 @@ fn header_text(target: &Target, page: &Page) -> Vec<u8> {
 fn stream(target: &Target, page: Page) -> Response {
     let head = header_text(target, &page);
     let commas = page.entries.len().saturating_sub(1);
-    let length = head.len() + page.entries.iter().map(|e| e.json().len()).sum::<usize>() + commas + TAIL.len();
-    let list = ListBody { head: Some(head), entries: page.entries.into_iter(), first: true, tail: true, left: length as u64 };
+    let length =
+        head.len() + page.entries.iter().map(|e| e.json().len()).sum::<usize>() + commas + TAIL.len();
+    let list = ListBody {
+        head: Some(head),
+        entries: page.entries.into_iter(),
+        first: true,
+        tail: true,
+        left: length as u64,
+    };
     let body = if length <= PIECE { Body::full(list.whole()) } else { Body::stream(list) };
     let mut response = http::Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -321,7 +355,10 @@ impl HttpBody for ListBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(self.next_piece().map(|piece| Ok(Frame::data(piece))))
     }
 
@@ -337,7 +374,10 @@ impl HttpBody for ListBody {
 /// The bare protobuf message of an entry, made once.
 pub fn proto_message(target: &Target, entry: &Arc<Entry>) -> Result<Bytes, Status> {
     let make = || -> Result<Bytes, Status> {
-        let object_type = target.resource.object_type.ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))?;
+        let object_type = target
+            .resource
+            .object_type
+            .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))?;
         let value = encode::entry_value(target, entry)?;
         Ok(Bytes::from(codec::proto::encode_message(&value, object_type)))
     };
@@ -355,7 +395,12 @@ pub fn proto_message(target: &Target, entry: &Arc<Entry>) -> Result<Bytes, Statu
 
 fn protobuf(target: &Target, page: &Page) -> Result<Response, Status> {
     let messages = page.entries.iter().map(|e| proto_message(target, e)).collect::<Result<Vec<_>, _>>()?;
-    let body = codec::proto::encode_list(&page.meta(), &messages, &target.resource.api_version(), &target.resource.list_kind);
+    let body = codec::proto::encode_list(
+        &page.meta(),
+        &messages,
+        &target.resource.api_version(),
+        &target.resource.list_kind,
+    );
     Ok(crate::http::reply(StatusCode::OK, Encoding::Protobuf.media_type(), body))
 }
 

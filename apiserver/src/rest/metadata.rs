@@ -24,7 +24,9 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 
 /// Drops repeated owner references (same uid); says whether there were any.
 pub fn dedupe_owners(object: &mut Value) -> bool {
-    let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else { return false };
+    let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let mut seen = Vec::<Value>::new();
     let before = owners.len();
     owners.retain(|owner| {
@@ -38,7 +40,14 @@ pub fn dedupe_owners(object: &mut Value) -> bool {
 /// Puts back what a client can't change in metadata.
 pub fn keep_system_fields(new: &mut Value, old: &Value) {
     let meta = meta::metadata_mut(new);
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
         match old.pointer(&format!("/metadata/{key}")) {
             Some(value) => meta.insert(key.to_owned(), value.clone()),
             None => meta.remove(key),

@@ -13,6 +13,7 @@ use crate::request::{Ctx, RequestInfo};
 use crate::{proxy, reviews};
 
 pub mod admit;
+pub mod binding;
 pub mod body;
 pub mod component_status;
 pub mod convert;
@@ -29,7 +30,6 @@ pub mod patch;
 pub mod scale;
 pub mod update;
 pub mod watch;
-pub mod binding;
 
 pub use params::Query;
 
@@ -51,9 +51,12 @@ pub struct Target {
 impl Target {
     /// What a request's path names; NotFound when nothing like it is served.
     pub fn of(app: &App, info: &RequestInfo) -> Result<Self, Status> {
-        let resource = (app.kinds.find(&info.group, &info.version, &info.resource)).ok_or_else(Status::generic_not_found)?;
-        let unknown_subresource = !info.subresource.is_empty() && resource.subresource(&info.subresource).is_none();
-        let wrong_scope = !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces";
+        let resource = (app.kinds.find(&info.group, &info.version, &info.resource))
+            .ok_or_else(Status::generic_not_found)?;
+        let unknown_subresource =
+            !info.subresource.is_empty() && resource.subresource(&info.subresource).is_none();
+        let wrong_scope =
+            !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces";
         if unknown_subresource || wrong_scope {
             return Err(Status::generic_not_found());
         }
@@ -68,9 +71,16 @@ impl Target {
     }
 
     /// A resource by its names.
-    pub fn named(app: &App, group_version: &str, plural: &str, namespace: &str, name: &str) -> Result<Self, Status> {
+    pub fn named(
+        app: &App,
+        group_version: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Self, Status> {
         let (group, version) = split_api_version(group_version);
-        let resource = app.kinds.find(group, version, plural).ok_or_else(|| Status::not_found(group, plural, name))?;
+        let resource =
+            app.kinds.find(group, version, plural).ok_or_else(|| Status::not_found(group, plural, name))?;
         Ok(Self {
             collection: app.cache.collection(&resource.group_resource()),
             subresource: String::new(),

@@ -71,11 +71,19 @@ const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "applicatio
 impl Format {
     /// The first acceptable entry of `Accept`. `convertible` says whether tables and metadata can be had here.
     pub fn from_headers(headers: &HeaderMap, query: &Query, convertible: bool) -> Result<Self, Status> {
-        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+        let accept = headers
+            .get_all(header::ACCEPT)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .collect::<Vec<_>>()
+            .join(",");
         let mut format = match accept.trim() {
             "" => Self::default(),
             "application/json" => Self::default(),
-            accept => accept.split(',').find_map(|entry| Self::from_entry(entry, convertible)).ok_or_else(|| Status::not_acceptable(&ACCEPTED))?,
+            accept => accept
+                .split(',')
+                .find_map(|entry| Self::from_entry(entry, convertible))
+                .ok_or_else(|| Status::not_acceptable(&ACCEPTED))?,
         };
         format.pretty |= wants_pretty(headers, query);
         Ok(format)
@@ -151,15 +159,23 @@ mod tests {
     fn accept(text: &str) -> Result<(Encoding, View, &'static str), u16> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, text.parse().expect("header"));
-        Format::from_headers(&headers, &Query::default(), true).map(|f| (f.encoding, f.view, f.meta_version)).map_err(|s| s.code)
+        Format::from_headers(&headers, &Query::default(), true)
+            .map(|f| (f.encoding, f.view, f.meta_version))
+            .map_err(|s| s.code)
     }
 
     #[test]
     fn accepts() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(accept(kubectl), Ok((Encoding::Json, View::Table, "v1")));
-        assert_eq!(accept("application/vnd.kubernetes.protobuf,application/json"), Ok((Encoding::Protobuf, View::Whole, "v1")));
-        assert_eq!(accept("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), Ok((Encoding::Json, View::Partial, "v1")));
+        assert_eq!(
+            accept("application/vnd.kubernetes.protobuf,application/json"),
+            Ok((Encoding::Protobuf, View::Whole, "v1"))
+        );
+        assert_eq!(
+            accept("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
+            Ok((Encoding::Json, View::Partial, "v1"))
+        );
         assert_eq!(accept("text/html, */*;q=0.8"), Ok((Encoding::Json, View::Whole, "v1")));
         assert_eq!(accept("text/html"), Err(406));
     }

@@ -44,7 +44,9 @@ impl Query {
             "" => Ok(None),
             text => match text.parse() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+                Err(_) => {
+                    Err(Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+                }
             },
         }
     }
@@ -148,7 +150,10 @@ impl ListParams {
             return vec![FieldError::not_supported(&at, matching, &supported)];
         }
         if self.send_initial.is_some() && !self.watch {
-            return vec![FieldError::forbidden(&Path::new("sendInitialEvents"), "sendInitialEvents is forbidden for list")];
+            return vec![FieldError::forbidden(
+                &Path::new("sendInitialEvents"),
+                "sendInitialEvents is forbidden for list",
+            )];
         }
         if self.send_initial.is_some() && matching != "NotOlderThan" {
             return forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
@@ -157,14 +162,18 @@ impl ListParams {
             return Vec::new();
         }
         if self.watch {
-            return forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            return forbidden(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         if !self.continue_.is_empty() {
             return forbidden("resourceVersionMatch is forbidden when continue is provided");
         }
         match (self.version, matching) {
             (None, _) => forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"),
-            (Some(0), "Exact") => forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+            (Some(0), "Exact") => {
+                forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+            }
             _ => Vec::new(),
         }
     }
@@ -192,7 +201,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = Query::parse("labelSelector=app%3Dx%2Ctier+in+%28a%29&watch=1&limit=5&command=a&command=b");
+        let query =
+            Query::parse("labelSelector=app%3Dx%2Ctier+in+%28a%29&watch=1&limit=5&command=a&command=b");
         assert_eq!(query.get("labelSelector"), "app=x,tier in (a)");
         assert!(query.flag("watch") && !query.flag("pretty"));
         assert_eq!(query.all("command"), ["a", "b"]);
@@ -202,7 +212,12 @@ mod tests {
     #[test]
     fn mixes() {
         let check = |q: &str| ListParams::from_query(&Query::parse(q)).map(|_| ()).map_err(|s| s.code);
-        for good in ["", "resourceVersion=0", "resourceVersion=5&resourceVersionMatch=Exact", "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"] {
+        for good in [
+            "",
+            "resourceVersion=0",
+            "resourceVersion=5&resourceVersionMatch=Exact",
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
         for bad in [

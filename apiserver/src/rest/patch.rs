@@ -83,16 +83,26 @@ fn patch_type(headers: &HeaderMap, target: &Target) -> Result<PatchType, Status>
 }
 
 impl Patch {
-    fn parse(kind: PatchType, bytes: &Bytes, expected: Expected, validation: Validation) -> Result<Self, Status> {
+    fn parse(
+        kind: PatchType,
+        bytes: &Bytes,
+        expected: Expected,
+        validation: Validation,
+    ) -> Result<Self, Status> {
         let document: Value = match kind {
             // Strategic and merge patches may come as YAML from lenient clients; JSON is YAML.
             _ if bytes.trim_ascii().is_empty() => return Err(Status::bad_request("the patch is empty")),
-            _ => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
+            _ => serde_json::from_slice(bytes)
+                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?,
         };
         if kind == PatchType::Json {
-            let operations = document.as_array().ok_or_else(|| Status::bad_request("a JSON patch must be an array"))?;
+            let operations =
+                document.as_array().ok_or_else(|| Status::bad_request("a JSON patch must be an array"))?;
             if operations.len() > OPERATIONS_MAX {
-                let text = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", operations.len());
+                let text = format!(
+                    "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+                    operations.len()
+                );
                 return Err(Status::request_entity_too_large(text));
             }
         } else if !document.is_object() {
@@ -105,9 +115,12 @@ impl Patch {
     pub fn apply(&self, ctx: &Ctx, target: &Target, old: &Value) -> Result<Value, Status> {
         let patched = self.patched(old)?;
         let Some(object_type) = self.expected.object_type else { return Ok(patched) };
-        let decoded = codec::json::decode_value(patched, object_type).map_err(|e| self.invalid(target, &e.to_string()))?;
+        let decoded = codec::json::decode_value(patched, object_type)
+            .map_err(|e| self.invalid(target, &e.to_string()))?;
         if !decoded.strict_errors.is_empty() && self.validation == Validation::Strict {
-            return Err(self.invalid(target, &format!("strict decoding error: {}", decoded.strict_errors.join(", "))));
+            return Err(
+                self.invalid(target, &format!("strict decoding error: {}", decoded.strict_errors.join(", ")))
+            );
         }
         self.validation.judge(ctx, &self.expected.gvk, &decoded.strict_errors)?;
         Ok(decoded.value)
@@ -120,9 +133,12 @@ impl Patch {
             status
         };
         match (self.kind, self.expected.object_type) {
-            (PatchType::Json, _) => patch::json_patch(old, &self.document).map_err(|e| unprocessable(e.to_string())),
+            (PatchType::Json, _) => {
+                patch::json_patch(old, &self.document).map_err(|e| unprocessable(e.to_string()))
+            }
             (PatchType::Strategic, Some(object_type)) => {
-                patch::strategic::apply(old, &self.document, object_type).map_err(|e| Status::bad_request(e.to_string()))
+                patch::strategic::apply(old, &self.document, object_type)
+                    .map_err(|e| Status::bad_request(e.to_string()))
             }
             _ => Ok(patch::merge_patch(old, &self.document)),
         }
@@ -149,11 +165,16 @@ impl Patch {
         }
         let version = meta::resource_version(new);
         if !version.is_empty() && version != meta::resource_version(old) {
-            return Err(target.conflict("the object has been modified; please apply your changes to the latest version and try again"));
+            return Err(target.conflict(
+                "the object has been modified; please apply your changes to the latest version and try again",
+            ));
         }
         let uid = meta::uid(new);
         if !uid.is_empty() && uid != meta::uid(old) {
-            return Err(target.conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(old))));
+            return Err(target.conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(old)
+            )));
         }
         Ok(())
     }

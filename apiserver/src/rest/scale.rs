@@ -26,7 +26,13 @@ pub async fn get(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap)
 }
 
 /// Serves an update of a scale.
-pub async fn update(ctx: &Ctx, target: &Target, scale: Value, options: &Value, format: &Format) -> Result<Response, Status> {
+pub async fn update(
+    ctx: &Ctx,
+    target: &Target,
+    scale: Value,
+    options: &Value,
+    format: &Format,
+) -> Result<Response, Status> {
     let wanted = Preconditions {
         version: meta::resource_version(&scale).to_owned(),
         uid: meta::uid(&scale).to_owned(),
@@ -37,7 +43,13 @@ pub async fn update(ctx: &Ctx, target: &Target, scale: Value, options: &Value, f
 }
 
 /// Serves a patch of a scale.
-pub async fn patch(ctx: &Ctx, target: &Target, patch: &Patch, options: &Value, format: &Format) -> Result<Response, Status> {
+pub async fn patch(
+    ctx: &Ctx,
+    target: &Target,
+    patch: &Patch,
+    options: &Value,
+    format: &Format,
+) -> Result<Response, Status> {
     let change = |old: &Value| {
         let scale = patch.apply(ctx, target, &scale_of(old))?;
         with_replicas(target, old, &scale)
@@ -77,7 +89,9 @@ fn answer(target: &Target, format: &Format, include: &str, scale: Value) -> Resu
 fn with_replicas(target: &Target, old: &Value, scale: &Value) -> Result<Value, Status> {
     let version = meta::resource_version(scale);
     if !version.is_empty() && version != meta::resource_version(old) {
-        return Err(target.conflict("the object has been modified; please apply your changes to the latest version and try again"));
+        return Err(target.conflict(
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ));
     }
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if replicas < 0 {
@@ -115,7 +129,9 @@ fn selector_text(object: &Value) -> String {
     match selector.as_object() {
         None => String::new(),
         // A replication controller selects by a plain map.
-        Some(map) if meta::kind(object) == "ReplicationController" => LabelSelector::from_map(map).to_string(),
+        Some(map) if meta::kind(object) == "ReplicationController" => {
+            LabelSelector::from_map(map).to_string()
+        }
         Some(_) => LabelSelector::from_json(selector).map(|s| s.to_string()).unwrap_or_default(),
     }
 }

@@ -30,7 +30,8 @@ pub async fn update(ctx: &Ctx, target: &Target, query: &Query, request: Request)
     let (parts, body) = request.into_parts();
     let format = Format::from_headers(&parts.headers, query, true)?;
     let bytes = body::read(body).await?;
-    let object = body::decode(ctx, &parts.headers, &bytes, &create::expected(target), Validation::of(query)?)?;
+    let object =
+        body::decode(ctx, &parts.headers, &bytes, &create::expected(target), Validation::of(query)?)?;
     check_identity(&object, target)?;
     if target.subresource == "scale" {
         return scale::update(ctx, target, object, &options(query), &format).await;
@@ -68,7 +69,12 @@ fn check_identity(object: &Value, target: &Target) -> Result<(), Status> {
     Ok(())
 }
 
-async fn replace(ctx: &Ctx, target: &Target, mut object: Value, options: &Value) -> Result<(Made, bool), Status> {
+async fn replace(
+    ctx: &Ctx,
+    target: &Target,
+    mut object: Value,
+    options: &Value,
+) -> Result<(Made, bool), Status> {
     let strategy = registry::strategy_for(&target.resource, &target.subresource);
     if target.resource.namespaced {
         meta::set_namespace(&mut object, &target.namespace);
@@ -125,12 +131,18 @@ impl Preconditions {
         match self.version.as_str() {
             "" | "0" if self.must_have_version => {
                 let at = machinery::field::Path::new("metadata").child("resourceVersion");
-                let error = machinery::field::FieldError::invalid(&at, self.version.as_str(), "must be specified for an update");
+                let error = machinery::field::FieldError::invalid(
+                    &at,
+                    self.version.as_str(),
+                    "must be specified for an update",
+                );
                 Err(Status::invalid(&target.resource.group, &target.resource.kind, &target.name, vec![error]))
             }
             "" | "0" => Ok(()),
             version if version == meta::resource_version(&current.value) => Ok(()),
-            _ => Err(target.conflict("the object has been modified; please apply your changes to the latest version and try again")),
+            _ => Err(target.conflict(
+                "the object has been modified; please apply your changes to the latest version and try again",
+            )),
         }
     }
 }
@@ -197,7 +209,14 @@ async fn attempt(
     outcome
 }
 
-async fn prepare(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, options: &Value, new: &mut Value, old: &Value) -> Result<(), Status> {
+async fn prepare(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    options: &Value,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
     let admission = Admission { ctx, target, op: Operation::Update, options };
     meta::set_type(new, &target.resource.api_version(), &target.resource.kind);
     metadata::keep_system_fields(new, old);
@@ -219,7 +238,14 @@ fn keep_managed_fields(new: &mut Value, old: &Value) {
     };
 }
 
-async fn check(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, options: &Value, new: &mut Value, old: &Value) -> Result<(), Status> {
+async fn check(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    options: &Value,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
     let resource = &target.resource;
     let mut errors = metadata::validate_update(new, old);
     errors.extend(strategy.validate_update(ctx, new, old));
@@ -232,7 +258,13 @@ async fn check(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, options: &Va
     admission.validate(Some(new), Some(old)).await
 }
 
-async fn commit(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, mut new: Value, current: &Current) -> Result<Attempt, Status> {
+async fn commit(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    mut new: Value,
+    current: &Current,
+) -> Result<Attempt, Status> {
     let main = main_strategy(target);
     if finished(&*main, &new) {
         return remove(ctx, target, &*main, new, current).await;
@@ -253,7 +285,8 @@ async fn commit(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, mut new: Va
 /// A change that changes nothing is not written. That holds only if it was judged by the newest state.
 async fn unchanged(ctx: &Ctx, target: &Target, current: &Current) -> Result<Attempt, Status> {
     if current.cached {
-        let read = ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "update", &e))?;
+        let read =
+            ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "update", &e))?;
         match read.kv {
             Some(kv) if kv.mod_revision == current.entry.rv => {}
             other => return Ok(Attempt::Lost(other)),
@@ -270,7 +303,13 @@ pub fn finished(strategy: &dyn Strategy, object: &Value) -> bool {
         && strategy.may_finish_delete(object)
 }
 
-async fn remove(ctx: &Ctx, target: &Target, strategy: &dyn Strategy, new: Value, current: &Current) -> Result<Attempt, Status> {
+async fn remove(
+    ctx: &Ctx,
+    target: &Target,
+    strategy: &dyn Strategy,
+    new: Value,
+    current: &Current,
+) -> Result<Attempt, Status> {
     if ctx.dry_run {
         return Ok(Attempt::Made(Made::Dry(new)));
     }

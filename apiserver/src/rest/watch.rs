@@ -31,13 +31,20 @@ const PIECE: usize = 64 * 1024;
 const END_OF_INITIAL: &str = "k8s.io/initial-events-end";
 
 /// Serves a watch.
-pub async fn watch(ctx: &Ctx, target: &Target, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+pub async fn watch(
+    ctx: &Ctx,
+    target: &Target,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Result<Response, Status> {
     let format = Format::from_headers(headers, query, true)?;
     let mut params = ListParams::from_query(query)?;
     params.watch = true;
     let encoder = Encoder::new(target.clone(), format.clone(), query.get("includeObject"))?;
     let body = match subscribe(ctx, target, &params).await {
-        Ok((subscription, marks_end)) => Body::stream(WatchBody::new(ctx, encoder, subscription, &params, marks_end)),
+        Ok((subscription, marks_end)) => {
+            Body::stream(WatchBody::new(ctx, encoder, subscription, &params, marks_end))
+        }
         // Clients look for "too old" in the stream, and list again; many do not when the request itself fails.
         Err(status) if status.code == 410 => Body::full(encoder.frame("ERROR", &status.to_value())?),
         Err(status) => return Err(status),
@@ -57,7 +64,8 @@ async fn subscribe(ctx: &Ctx, target: &Target, params: &ListParams) -> Result<(S
         let (field, value) = ("metadata.name".into(), target.name.clone());
         fields.terms.push(machinery::selector::FieldTerm { field, value, negated: false });
     }
-    let filter = Filter::new(&target.resource, collection, &target.namespace, params.labels.clone(), &fields)?;
+    let filter =
+        Filter::new(&target.resource, collection, &target.namespace, params.labels.clone(), &fields)?;
     let filter = Arc::new(filter);
     let from = match (params.send_initial, params.version) {
         (Some(true), version) => {
@@ -79,7 +87,13 @@ async fn subscribe(ctx: &Ctx, target: &Target, params: &ListParams) -> Result<(S
     start(ctx, target, filter, from, revision).map(|s| (s, false))
 }
 
-fn start(_ctx: &Ctx, target: &Target, filter: Arc<Filter>, from: From, revision: u64) -> Result<Subscription, Status> {
+fn start(
+    _ctx: &Ctx,
+    target: &Target,
+    filter: Arc<Filter>,
+    from: From,
+    revision: u64,
+) -> Result<Subscription, Status> {
     let asked = match from {
         From::Revision(version) => version,
         From::Now => revision,
@@ -99,10 +113,14 @@ struct Encoder {
 
 impl Encoder {
     fn new(target: Target, format: Format, include: &str) -> Result<Self, Status> {
-        if format.encoding == Encoding::Protobuf && format.view == View::Whole && target.resource.object_type.is_none() {
+        if format.encoding == Encoding::Protobuf
+            && format.view == View::Whole
+            && target.resource.object_type.is_none()
+        {
             return Err(Status::not_acceptable(&["application/json", "application/yaml"]));
         }
-        let shared = format.encoding == Encoding::Json && format.view == View::Whole && !convert::is_foreign(&target);
+        let shared =
+            format.encoding == Encoding::Json && format.view == View::Whole && !convert::is_foreign(&target);
         Ok(Self { target, format, include: include.to_owned(), shared, columns_sent: false })
     }
 
@@ -146,7 +164,8 @@ impl Encoder {
                 Ok(frame.into())
             }
             Encoding::Yaml => {
-                let text = codec::yaml::encode(&json!({"type": kind, "object": shown})).map_err(Status::internal)?;
+                let text =
+                    codec::yaml::encode(&json!({"type": kind, "object": shown})).map_err(Status::internal)?;
                 Ok(format!("---\n{text}").into())
             }
         }
@@ -158,7 +177,8 @@ impl Encoder {
             metadata["annotations"] = json!({END_OF_INITIAL: "true"});
         }
         let resource = &self.target.resource;
-        let object = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+        let object =
+            json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
         match self.format.view {
             View::Table => {
                 let mut metadata = metadata;
@@ -201,7 +221,13 @@ struct WatchBody {
 }
 
 impl WatchBody {
-    fn new(ctx: &Ctx, encoder: Encoder, subscription: Subscription, params: &ListParams, marks_end: bool) -> Self {
+    fn new(
+        ctx: &Ctx,
+        encoder: Encoder,
+        subscription: Subscription,
+        params: &ListParams,
+        marks_end: bool,
+    ) -> Self {
         let (initial, at) = match subscription.initial {
             Some((snapshot, at)) => (snapshot, at),
             None => (Default::default(), subscription.revision),
@@ -213,7 +239,8 @@ impl WatchBody {
             .collect();
         let life = match params.timeout {
             Some(seconds) => Duration::from_secs(seconds),
-            None => Duration::from_secs(ctx.app.config.min_request_timeout).mul_f64(rand::rng().random_range(1.0..2.0)),
+            None => Duration::from_secs(ctx.app.config.min_request_timeout)
+                .mul_f64(rand::rng().random_range(1.0..2.0)),
         };
         Self {
             encoder,
@@ -351,7 +378,10 @@ impl HttpBody for WatchBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.poll_piece(cx).map(|piece| piece.map(|p| Ok(Frame::data(p))))
     }
 }

@@ -1,10 +1,11 @@
 //! Connections: accepted over TLS, with the client's certificate as its identity.
 
-use std::net::SocketAddr;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -12,7 +13,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use futures::future::BoxFuture;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +36,12 @@ pub struct Peer {
 }
 
 /// Accepts connections until cancelled, then lets those that are busy finish.
-pub async fn accept(app: Arc<App>, listener: TcpListener, tls: Arc<rustls::ServerConfig>, cancel: CancellationToken) {
+pub async fn accept(
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    cancel: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = GracefulShutdown::new();
     loop {
@@ -46,7 +51,14 @@ pub async fn accept(app: Arc<App>, listener: TcpListener, tls: Arc<rustls::Serve
         };
         match accepted {
             Ok((stream, address)) => {
-                tokio::spawn(connection(app.clone(), acceptor.clone(), stream, address, graceful.watcher(), cancel.clone()));
+                tokio::spawn(connection(
+                    app.clone(),
+                    acceptor.clone(),
+                    stream,
+                    address,
+                    graceful.watcher(),
+                    cancel.clone(),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: give others time to go.
@@ -61,7 +73,14 @@ pub async fn accept(app: Arc<App>, listener: TcpListener, tls: Arc<rustls::Serve
     }
 }
 
-async fn connection(app: Arc<App>, acceptor: TlsAcceptor, tcp: TcpStream, address: SocketAddr, watcher: Watcher, stop: CancellationToken) {
+async fn connection(
+    app: Arc<App>,
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    address: SocketAddr,
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
     let _ = tcp.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
         Ok(Ok(stream)) => stream,
@@ -77,11 +96,21 @@ async fn connection(app: Arc<App>, acceptor: TlsAcceptor, tcp: TcpStream, addres
 }
 
 /// Boxed by name, since the compiler can't see through the nested borrows of the filters that the future may move.
-fn answer(app: Arc<App>, peer: Arc<Peer>, request: Request) -> BoxFuture<'static, Result<Response, Infallible>> {
+fn answer(
+    app: Arc<App>,
+    peer: Arc<Peer>,
+    request: Request,
+) -> BoxFuture<'static, Result<Response, Infallible>> {
     Box::pin(async move { Ok(filters::serve(app, peer, request).await) })
 }
 
-async fn serve(app: Arc<App>, peer: Arc<Peer>, stream: TlsStream<TcpStream>, watcher: Watcher, stop: CancellationToken) -> Result<(), hyper::Error> {
+async fn serve(
+    app: Arc<App>,
+    peer: Arc<Peer>,
+    stream: TlsStream<TcpStream>,
+    watcher: Watcher,
+    stop: CancellationToken,
+) -> Result<(), hyper::Error> {
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let request = request.map(|body| body.map_err(Into::into).boxed());

@@ -109,7 +109,8 @@ async fn alive(app: &App) -> Result<Vec<IpAddr>, Status> {
     let prefix = format!("{}/masterleases/", app.config.etcd_prefix);
     let page = app.storage.list(&prefix, &prefix_end(&prefix), 0, None).await;
     let page = page.map_err(|e| Status::service_unavailable(e.to_string()))?;
-    let mut all: Vec<IpAddr> = page.kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()?.parse().ok()).collect();
+    let mut all: Vec<IpAddr> =
+        page.kvs.iter().filter_map(|kv| kv.key.rsplit('/').next()?.parse().ok()).collect();
     all.sort();
     Ok(all)
 }
@@ -140,7 +141,8 @@ async fn keep_service(app: &Arc<App>) -> Result<(), Status> {
 
 async fn keep_endpoints(app: &Arc<App>, alive: &[IpAddr], port: i64) -> Result<(), Status> {
     let addresses: Vec<Value> = alive.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
-    let subsets = json!([{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
+    let subsets =
+        json!([{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
     let wanted = json!({"apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
         "subsets": subsets});
@@ -149,16 +151,32 @@ async fn keep_endpoints(app: &Arc<App>, alive: &[IpAddr], port: i64) -> Result<(
 
 async fn keep_slice(app: &Arc<App>, alive: &[IpAddr], port: i64) -> Result<(), Status> {
     let ready = json!({"ready": true});
-    let endpoints: Vec<Value> = alive.iter().map(|ip| json!({"addresses": [ip.to_string()], "conditions": ready})).collect();
+    let endpoints: Vec<Value> =
+        alive.iter().map(|ip| json!({"addresses": [ip.to_string()], "conditions": ready})).collect();
     let family = if alive.first().is_some_and(IpAddr::is_ipv6) { "IPv6" } else { "IPv4" };
     let wanted = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": NAME}},
         "addressType": family, "endpoints": endpoints, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
-    keep_object(app, "discovery.k8s.io/v1", "endpointslices", "endpointslices.discovery.k8s.io", wanted, "endpoints").await
+    keep_object(
+        app,
+        "discovery.k8s.io/v1",
+        "endpointslices",
+        "endpointslices.discovery.k8s.io",
+        wanted,
+        "endpoints",
+    )
+    .await
 }
 
 /// Creates an object, or brings the part that matters up to date.
-async fn keep_object(app: &Arc<App>, version: &str, plural: &str, group_resource: &str, wanted: Value, part: &str) -> Result<(), Status> {
+async fn keep_object(
+    app: &Arc<App>,
+    version: &str,
+    plural: &str,
+    group_resource: &str,
+    wanted: Value,
+    part: &str,
+) -> Result<(), Status> {
     let Some(mut current) = internal::get(app, group_resource, NAMESPACE, NAME) else {
         return settled(internal::create(app, version, plural, NAMESPACE, wanted).await);
     };

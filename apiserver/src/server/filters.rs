@@ -61,7 +61,14 @@ pub async fn serve(app: Arc<App>, peer: Arc<Peer>, request: Request) -> Response
     response
 }
 
-async fn authenticated(app: Arc<App>, peer: Arc<Peer>, mut request: Request, info: Arc<RequestInfo>, query: Query, warnings: Warnings) -> Response {
+async fn authenticated(
+    app: Arc<App>,
+    peer: Arc<Peer>,
+    mut request: Request,
+    info: Arc<RequestInfo>,
+    query: Query,
+    warnings: Warnings,
+) -> Response {
     let user = match authenticate(&app, &peer, request.headers(), &info.path).await {
         Ok(user) => user,
         Err(response) => return response,
@@ -90,12 +97,18 @@ async fn authenticated(app: Arc<App>, peer: Arc<Peer>, mut request: Request, inf
     if let Err(status) = check_dry_run(&query) {
         return web::status(&status);
     }
-    let handler: BoxFuture<'static, Response> = Box::pin(routes::route(ctx, Arc::new(query.clone()), request));
+    let handler: BoxFuture<'static, Response> =
+        Box::pin(routes::route(ctx, Arc::new(query.clone()), request));
     within_deadline(&app, &info, &query, handler).await
 }
 
 /// A boxed future with named borrows: left to itself the compiler can't prove that the caller's future may move.
-fn authenticate<'a>(app: &'a App, peer: &'a Peer, headers: &'a HeaderMap, path: &'a str) -> BoxFuture<'a, Result<UserInfo, Response>> {
+fn authenticate<'a>(
+    app: &'a App,
+    peer: &'a Peer,
+    headers: &'a HeaderMap,
+    path: &'a str,
+) -> BoxFuture<'a, Result<UserInfo, Response>> {
     Box::pin(async move {
         let asked = AuthnRequest { headers, peer_certs: &peer.certificates, peer_addr: peer.address, path };
         match app.authenticator.authenticate(&asked).await {
@@ -109,7 +122,11 @@ fn authenticate<'a>(app: &'a App, peer: &'a Peer, headers: &'a HeaderMap, path: 
     })
 }
 
-fn acting_as<'a>(app: &'a App, user: UserInfo, headers: &'a mut HeaderMap) -> BoxFuture<'a, Result<UserInfo, Status>> {
+fn acting_as<'a>(
+    app: &'a App,
+    user: UserInfo,
+    headers: &'a mut HeaderMap,
+) -> BoxFuture<'a, Result<UserInfo, Status>> {
     Box::pin(async move {
         let Some(wanted) = impersonate::wanted(headers)? else { return Ok(user) };
         let other = impersonate::impersonate(&user, wanted, &*app.authorizer).await?;
@@ -119,7 +136,11 @@ fn acting_as<'a>(app: &'a App, user: UserInfo, headers: &'a mut HeaderMap) -> Bo
 }
 
 /// The outcome of authorisation; Forbidden says who may not do what.
-fn authorize<'a>(app: &'a App, user: &'a UserInfo, info: &'a RequestInfo) -> BoxFuture<'a, Result<(), Status>> {
+fn authorize<'a>(
+    app: &'a App,
+    user: &'a UserInfo,
+    info: &'a RequestInfo,
+) -> BoxFuture<'a, Result<(), Status>> {
     Box::pin(async move {
         let attributes = Attributes { user, info };
         match app.authorizer.authorize(&attributes).await {
@@ -159,7 +180,12 @@ impl Drop for Seat {
     }
 }
 
-async fn within_deadline(app: &App, info: &RequestInfo, query: &Query, handler: BoxFuture<'static, Response>) -> Response {
+async fn within_deadline(
+    app: &App,
+    info: &RequestInfo,
+    query: &Query,
+    handler: BoxFuture<'static, Response>,
+) -> Response {
     if info.is_long_running() {
         return handler.await;
     }
@@ -169,7 +195,11 @@ async fn within_deadline(app: &App, info: &RequestInfo, query: &Query, handler: 
         text => match crate::config::duration(text) {
             Ok(asked) if !asked.is_zero() => asked.min(limit),
             Ok(_) => limit,
-            Err(_) => return web::status(&Status::bad_request(format!("invalid timeout specified in the request URL: {text:?}"))),
+            Err(_) => {
+                return web::status(&Status::bad_request(format!(
+                    "invalid timeout specified in the request URL: {text:?}"
+                )));
+            }
         },
     };
     match tokio::time::timeout(limit, handler).await {

@@ -44,7 +44,10 @@ impl HttpBody for Gzip {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
             let Some(mut encoder) = self.encoder.take() else { return Poll::Ready(None) };
             let polled = Pin::new(&mut self.inner).poll_frame(cx);
@@ -56,7 +59,11 @@ impl HttpBody for Gzip {
                 Poll::Ready(frame) => frame,
             };
             match frame {
-                None => return Poll::Ready(Some(encoder.finish().map(|rest| Frame::data(rest.into())).map_err(Into::into))),
+                None => {
+                    return Poll::Ready(Some(
+                        encoder.finish().map(|rest| Frame::data(rest.into())).map_err(Into::into),
+                    ));
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => {
                     if let Some(data) = frame.data_ref()

@@ -18,7 +18,9 @@ pub fn handle(app: &App, path: &str, query: &Query) -> Option<Response> {
         Some(name) => match checks.into_iter().find(|(n, _)| n == name) {
             None => web::text(StatusCode::NOT_FOUND, "404 page not found\n"),
             Some((_, Ok(()))) => web::text(StatusCode::OK, "ok"),
-            Some((_, Err(why))) => web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+            Some((_, Err(why))) => {
+                web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"))
+            }
         },
     })
 }
@@ -46,7 +48,11 @@ fn all(endpoint: &str, checks: Vec<(String, Result<(), String>)>, query: &Query)
     }
     if !unknown.is_empty() {
         let names: Vec<String> = unknown.iter().map(|u| format!("{u:?}")).collect();
-        let _ = writeln!(lines, "warn: some health checks cannot be excluded: no matches for {}", names.join(","));
+        let _ = writeln!(
+            lines,
+            "warn: some health checks cannot be excluded: no matches for {}",
+            names.join(",")
+        );
     }
     if failed {
         return web::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n"));

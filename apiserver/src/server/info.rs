@@ -10,7 +10,11 @@ const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 
 /// What a request means by its method, path and query.
 pub fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
-    let mut info = RequestInfo { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..RequestInfo::default() };
+    let mut info = RequestInfo {
+        path: path.to_owned(),
+        verb: method.as_str().to_ascii_lowercase(),
+        ..RequestInfo::default()
+    };
     let mut parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
     if parts.len() < 3 || !matches!(parts[0], "api" | "apis") {
         return info;
@@ -55,7 +59,9 @@ fn name_parts(info: &mut RequestInfo, mut parts: Vec<&str>) {
         }
     }
     info.parts = parts.iter().map(|p| (*p).to_owned()).collect();
-    let part = |at: usize| parts.get(at).map(|p| crate::rest::params::decode(&p.replace('+', "%2B"))).unwrap_or_default();
+    let part = |at: usize| {
+        parts.get(at).map(|p| crate::rest::params::decode(&p.replace('+', "%2B"))).unwrap_or_default()
+    };
     info.resource = part(0);
     info.name = part(1);
     info.subresource = part(2);
@@ -88,7 +94,10 @@ mod tests {
     fn of(method: Method, uri: &str) -> String {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
         let i = parse(&method, path, &Query::parse(query));
-        format!("{} {} g={} v={} ns={} r={} n={} s={}", i.is_resource, i.verb, i.group, i.version, i.namespace, i.resource, i.name, i.subresource)
+        format!(
+            "{} {} g={} v={} ns={} r={} n={} s={}",
+            i.is_resource, i.verb, i.group, i.version, i.namespace, i.resource, i.name, i.subresource
+        )
     }
 
     #[test]
@@ -101,13 +110,29 @@ mod tests {
             (Method::GET, "/api/v1/pods", "true list g= v=v1 ns= r=pods n= s="),
             (Method::GET, "/api/v1/namespaces/a/pods?watch=true", "true watch g= v=v1 ns=a r=pods n= s="),
             (Method::GET, "/api/v1/watch/namespaces/a/pods", "true watch g= v=v1 ns=a r=pods n= s="),
-            (Method::GET, "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dx", "true list g= v=v1 ns=a r=pods n=x s="),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dx",
+                "true list g= v=v1 ns=a r=pods n=x s=",
+            ),
             (Method::POST, "/api/v1/namespaces/a/pods/p/exec", "true create g= v=v1 ns=a r=pods n=p s=exec"),
-            (Method::PUT, "/api/v1/namespaces/a/finalize", "true update g= v=v1 ns=a r=namespaces n=a s=finalize"),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/finalize",
+                "true update g= v=v1 ns=a r=namespaces n=a s=finalize",
+            ),
             (Method::GET, "/api/v1/namespaces/a", "true get g= v=v1 ns=a r=namespaces n=a s="),
             (Method::GET, "/api/v1/namespaces", "true list g= v=v1 ns= r=namespaces n= s="),
-            (Method::DELETE, "/apis/apps/v1/namespaces/a/deployments", "true deletecollection g=apps v=v1 ns=a r=deployments n= s="),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "true patch g=apps v=v1 ns=a r=deployments n=d s=scale"),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/a/deployments",
+                "true deletecollection g=apps v=v1 ns=a r=deployments n= s=",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "true patch g=apps v=v1 ns=a r=deployments n=d s=scale",
+            ),
             (Method::GET, "/api/v1/nodes/n/proxy/healthz", "true get g= v=v1 ns= r=nodes n=n s=proxy"),
         ] {
             assert_eq!(of(method, uri), expected, "{uri}");

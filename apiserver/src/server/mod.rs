@@ -61,7 +61,18 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set("etcd", Err("not reached yet".into()));
     health.set_scoped("etcd-readiness", Scope::Ready, Err("not reached yet".into()));
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
-    Ok(Arc::new(App { config, kinds, storage, cache, reader, authenticator, authorizer, admission, health, metrics }))
+    Ok(Arc::new(App {
+        config,
+        kinds,
+        storage,
+        cache,
+        reader,
+        authenticator,
+        authorizer,
+        admission,
+        health,
+        metrics,
+    }))
 }
 
 /// Starts what runs beside the requests: the feed of the cache, health, compaction, the objects the server keeps.

@@ -53,9 +53,18 @@ fn index(ctx: &Ctx) -> Response {
     }
     for endpoint in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{endpoint}"));
-        paths.extend(ctx.app.health.report(endpoint).into_iter().map(|(name, _)| format!("/{endpoint}/{name}")));
+        paths.extend(
+            ctx.app.health.report(endpoint).into_iter().map(|(name, _)| format!("/{endpoint}/{name}")),
+        );
     }
-    let others = ["/.well-known/openid-configuration", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/version"];
+    let others = [
+        "/.well-known/openid-configuration",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/version",
+    ];
     paths.extend(others.map(str::to_owned));
     paths.sort();
     web::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))

@@ -47,18 +47,26 @@ fn make_self_signed(config: &Config, cert: &Path, key: &Path) -> Result<()> {
     if cert.exists() && key.exists() {
         return Ok(());
     }
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "kubernetes".to_owned(), "kubernetes.default.svc".to_owned()];
+    let mut names = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "kubernetes".to_owned(),
+        "kubernetes.default.svc".to_owned(),
+    ];
     names.extend(config.advertise_address.map(|a| a.to_string()));
     let made = rcgen::generate_simple_self_signed(names).context("self-signed certificate")?;
-    std::fs::create_dir_all(&config.cert_dir).with_context(|| format!("create {}", config.cert_dir.display()))?;
+    std::fs::create_dir_all(&config.cert_dir)
+        .with_context(|| format!("create {}", config.cert_dir.display()))?;
     std::fs::write(cert, made.cert.pem()).with_context(|| format!("write {}", cert.display()))?;
-    write_secret(key, made.signing_key.serialize_pem().as_bytes()).with_context(|| format!("write {}", key.display()))
+    write_secret(key, made.signing_key.serialize_pem().as_bytes())
+        .with_context(|| format!("write {}", key.display()))
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
 }
 
@@ -84,15 +92,30 @@ impl ClientCertVerifier for AnyCertificate {
         &[]
     }
 
-    fn verify_client_cert(&self, _leaf: &CertificateDer<'_>, _chain: &[CertificateDer<'_>], _now: UnixTime) -> Result<ClientCertVerified, rustls::Error> {
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 

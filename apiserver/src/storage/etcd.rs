@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, LeaseClient, PutOptions, TlsOptions,
-    Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient, WatchOptions, WatchResponse,
+    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, KeyValue, KvClient, LeaseClient,
+    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse, WatchClient, WatchOptions, WatchResponse,
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -69,7 +69,10 @@ impl Etcd {
         }
         let client = Client::connect(&options.endpoints, Some(connect)).await.context("etcd client")?;
         Ok(Self {
-            kv: client.kv_client().max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX),
+            kv: client
+                .kv_client()
+                .max_decoding_message_size(usize::MAX)
+                .max_encoding_message_size(usize::MAX),
             watch: client.watch_client().max_decoding_message_size(usize::MAX),
             lease: client.lease_client(),
             leases: tokio::sync::Mutex::default(),
@@ -78,7 +81,13 @@ impl Etcd {
         })
     }
 
-    async fn put_if(&self, key: &str, value: Bytes, expected: u64, ttl: Option<Duration>) -> Result<Outcome, Error> {
+    async fn put_if(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        ttl: Option<Duration>,
+    ) -> Result<Outcome, Error> {
         let options = match ttl {
             Some(ttl) => Some(PutOptions::new().with_lease(self.lease_for(ttl).await?)),
             None => None,
@@ -131,7 +140,10 @@ fn tls(options: &Options) -> anyhow::Result<Option<TlsOptions>> {
     Ok(Some(tls))
 }
 
-async fn call<T>(deadline: Duration, future: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Error> {
+async fn call<T>(
+    deadline: Duration,
+    future: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, Error> {
     match tokio::time::timeout(deadline, future).await {
         Ok(outcome) => outcome.map_err(|e| error_of(&e)),
         Err(_) => Err(Error::Timeout("etcd did not answer in time".into())),
@@ -161,7 +173,9 @@ fn error_of(error: &etcd_client::Error) -> Error {
 /// A write that was cut off may have happened.
 fn write_error(error: Error) -> Error {
     match error {
-        Error::Unavailable(text) if text.contains("connection") || text.contains("transport") => Error::Timeout(text),
+        Error::Unavailable(text) if text.contains("connection") || text.contains("transport") => {
+            Error::Timeout(text)
+        }
         other => other,
     }
 }
@@ -193,8 +207,13 @@ impl Storage for Etcd {
     }
 
     async fn list(&self, start: &str, end: &str, limit: u64, revision: Option<u64>) -> Result<Page, Error> {
-        let options = GetOptions::new().with_range(end).with_limit(limit as i64).with_revision(revision.unwrap_or(0) as i64);
-        let mut response = call(LIST, self.kv.clone().get(start, Some(options))).await.map_err(|e| at_revision(e, revision))?;
+        let options = GetOptions::new()
+            .with_range(end)
+            .with_limit(limit as i64)
+            .with_revision(revision.unwrap_or(0) as i64);
+        let mut response = call(LIST, self.kv.clone().get(start, Some(options)))
+            .await
+            .map_err(|e| at_revision(e, revision))?;
         Ok(Page {
             more: response.more(),
             count: response.count() as u64,
@@ -207,7 +226,13 @@ impl Storage for Etcd {
         self.put_if(key, value, 0, ttl).await
     }
 
-    async fn update(&self, key: &str, value: Bytes, expected: u64, ttl: Option<Duration>) -> Result<Outcome, Error> {
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        ttl: Option<Duration>,
+    ) -> Result<Outcome, Error> {
         self.put_if(key, value, expected, ttl).await
     }
 
@@ -220,7 +245,8 @@ impl Storage for Etcd {
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, Error> {
-        let options = WatchOptions::new().with_prefix().with_start_revision(after as i64 + 1).with_progress_notify();
+        let options =
+            WatchOptions::new().with_prefix().with_start_revision(after as i64 + 1).with_progress_notify();
         let stream = call(CALL, self.watch.clone().watch(prefix, Some(options))).await?;
         let (sender, batches) = mpsc::channel(WATCH_BUFFER);
         let ask = self.ask_progress.clone();
@@ -271,7 +297,11 @@ fn at_revision(error: Error, revision: Option<u64>) -> Error {
 }
 
 /// Moves what etcd's stream says into the channel until either side ends.
-async fn pump(mut stream: etcd_client::WatchStream, sender: mpsc::Sender<Result<Batch, Error>>, ask: std::sync::Arc<Notify>) {
+async fn pump(
+    mut stream: etcd_client::WatchStream,
+    sender: mpsc::Sender<Result<Batch, Error>>,
+    ask: std::sync::Arc<Notify>,
+) {
     loop {
         let message = tokio::select! {
             message = stream.message() => message,

@@ -48,7 +48,12 @@ impl State {
     fn write(&mut self, key: &str, value: Option<Bytes>) -> u64 {
         self.revision += 1;
         let create_revision = self.kvs.get(key).map_or(self.revision, |kv| kv.create_revision);
-        let kv = value.map(|value| Kv { key: key.to_owned(), value, create_revision, mod_revision: self.revision });
+        let kv = value.map(|value| Kv {
+            key: key.to_owned(),
+            value,
+            create_revision,
+            mod_revision: self.revision,
+        });
         match &kv {
             Some(kv) => self.kvs.insert(key.to_owned(), kv.clone()),
             None => self.kvs.remove(key),
@@ -125,7 +130,13 @@ impl Storage for Memory {
         Ok(self.state.lock().write_if(key, Some(value), 0))
     }
 
-    async fn update(&self, key: &str, value: Bytes, expected: u64, _ttl: Option<Duration>) -> Result<Outcome, Error> {
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        _ttl: Option<Duration>,
+    ) -> Result<Outcome, Error> {
         Ok(self.state.lock().write_if(key, Some(value), expected))
     }
 

@@ -115,7 +115,13 @@ pub trait Storage: Send + Sync {
     async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Outcome, Error>;
 
     /// Writes a key whose last write must be `expected`.
-    async fn update(&self, key: &str, value: Bytes, expected: u64, ttl: Option<Duration>) -> Result<Outcome, Error>;
+    async fn update(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        ttl: Option<Duration>,
+    ) -> Result<Outcome, Error>;
 
     /// Deletes a key whose last write must be `expected`.
     async fn delete(&self, key: &str, expected: u64) -> Result<Outcome, Error>;

@@ -95,7 +95,7 @@ fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Names of containers that meet a condition.
-fn bad<'a>(spec: &'a Value, test: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn bad(spec: &Value, test: impl Fn(&Value) -> bool) -> Vec<&str> {
     containers(spec).filter(|c| test(c)).map(|c| text(c, "/name")).collect()
 }
 

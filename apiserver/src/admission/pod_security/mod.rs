@@ -117,10 +117,10 @@ impl Plugin for PodSecurity {
         }
         let (metadata, spec) =
             (pod.get("metadata").unwrap_or(&Value::Null), pod.get("spec").unwrap_or(&Value::Null));
-        if pods::is_pods(a.resource) {
-            if let Some(why) = Policy::of(&namespace, "enforce").violations(metadata, spec) {
-                return Err(a.forbidden(why.replacen("{}", "s", 1)));
-            }
+        if pods::is_pods(a.resource)
+            && let Some(why) = Policy::of(&namespace, "enforce").violations(metadata, spec)
+        {
+            return Err(a.forbidden(why.replacen("{}", "s", 1)));
         }
         if let Some(why) = Policy::of(&namespace, "warn").violations(metadata, spec) {
             a.warnings.add(format!("would {}", why.replacen("{}", "", 1)));

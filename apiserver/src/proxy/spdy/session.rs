@@ -80,7 +80,8 @@ impl Session {
         let (accept, accepted) = oneshot::channel();
         let (tx, data) = mpsc::channel(QUEUE);
         self.shared.insert(id, Peer { accepted: Some(accept), data: tx })?;
-        let syn = Frame::SynStream { id, associated: 0, priority: 0, fin: false, unidirectional: false, headers };
+        let syn =
+            Frame::SynStream { id, associated: 0, priority: 0, fin: false, unidirectional: false, headers };
         self.frames.send(syn).await.map_err(|_| gone())?;
         match tokio::time::timeout(ACCEPT_DEADLINE, accepted).await {
             Ok(Ok(true)) => {

@@ -64,14 +64,14 @@ fn webhooks(new: &Value, errs: &mut Errs) {
     for (index, webhook) in list(new, "webhooks").iter().enumerate() {
         let at = base.i(index);
         webhook_name(s(webhook, "name"), &at.f("name"), errs);
-        if let Some(seconds) = crate::registry::val::i(webhook, "timeoutSeconds") {
-            if seconds > 30 || seconds < 1 {
-                errs.invalid(
-                    &at.f("timeoutSeconds"),
-                    seconds,
-                    "the timeout value must be between 1 and 30 seconds",
-                );
-            }
+        if let Some(seconds) = crate::registry::val::i(webhook, "timeoutSeconds")
+            && (!(1..=30).contains(&seconds))
+        {
+            errs.invalid(
+                &at.f("timeoutSeconds"),
+                seconds,
+                "the timeout value must be between 1 and 30 seconds",
+            );
         }
         let config = get(webhook, "clientConfig").unwrap_or(&Value::Null);
         client_config(config, &at.f("clientConfig"), errs);

@@ -93,9 +93,7 @@ fn time_zone(zone: &str, path: &At<'_>, errs: &mut Errs) {
             zone,
             "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
         );
-    } else if !zone.split('/').all(part_ok) {
-        errs.invalid(path, zone, format!("unknown time zone {zone}"));
-    } else if jiff::tz::TimeZone::get(zone).is_err() {
+    } else if !zone.split('/').all(part_ok) || jiff::tz::TimeZone::get(zone).is_err() {
         errs.invalid(path, zone, format!("unknown time zone {zone}"));
     }
 }

@@ -34,10 +34,10 @@ pub const RESOURCE_CLAIM: Kind = Kind {
     status_meta: StatusMeta::Keep,
     prepare_status: |new, _| {
         // Without an allocation there are no devices to say anything of.
-        if at(new, &["status", "allocation"]).is_none() {
-            if let Some(status) = new.get_mut("status") {
-                drop_key(status, "devices");
-            }
+        if at(new, &["status", "allocation"]).is_none()
+            && let Some(status) = new.get_mut("status")
+        {
+            drop_key(status, "devices");
         }
     },
     rules: &[

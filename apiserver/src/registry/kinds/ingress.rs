@@ -20,14 +20,13 @@ pub const KIND: Kind = Kind {
         let class = at(new, &["metadata", "annotations", CLASS]).and_then(Value::as_str);
         if let (None, Some(class), Some(name)) =
             (old, class, get(spec, "ingressClassName").and_then(Value::as_str))
+            && class != name
         {
-            if class != name {
-                errs.invalid(
-                    &At::ROOT.f("annotations").f(CLASS),
-                    class,
-                    "must match `ingressClassName` when both are specified",
-                );
-            }
+            errs.invalid(
+                &At::ROOT.f("annotations").f(CLASS),
+                class,
+                "must match `ingressClassName` when both are specified",
+            );
         }
         self::spec(spec, &At::ROOT.f("spec"), errs);
     },

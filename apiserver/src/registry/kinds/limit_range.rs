@@ -77,11 +77,11 @@ fn order(item: &Value, name: &str, at: &At<'_>, errs: &mut Errs) {
         ("default", "max", "default"),
     ];
     for (low, high, shown) in pairs {
-        if let (Some(a), Some(b)) = (of(low), of(high)) {
-            if a > b {
-                let why = format!("{low} value {a} is greater than {high} value {b}");
-                errs.invalid(&at.f(shown).k(name), of(shown).map(|q| q.to_string()).unwrap_or_default(), why);
-            }
+        if let (Some(a), Some(b)) = (of(low), of(high))
+            && a > b
+        {
+            let why = format!("{low} value {a} is greater than {high} value {b}");
+            errs.invalid(&at.f(shown).k(name), of(shown).map(|q| q.to_string()).unwrap_or_default(), why);
         }
     }
     if let Some(ratio) = of("maxLimitRequestRatio").filter(|r| r.milli_value() < 1000) {
@@ -92,10 +92,10 @@ fn order(item: &Value, name: &str, at: &At<'_>, errs: &mut Errs) {
         );
     }
     let fixed = is_extended(name) || is_huge_page(name);
-    if let (true, Some(a), Some(b)) = (fixed, of("default"), of("defaultRequest")) {
-        if a != b {
-            let why = format!("default value {a} must equal to defaultRequest value {b} in {name}");
-            errs.invalid(&at.f("defaultRequest").k(name), b.to_string(), why);
-        }
+    if let (true, Some(a), Some(b)) = (fixed, of("default"), of("defaultRequest"))
+        && a != b
+    {
+        let why = format!("default value {a} must equal to defaultRequest value {b} in {name}");
+        errs.invalid(&at.f("defaultRequest").k(name), b.to_string(), why);
     }
 }

@@ -149,10 +149,11 @@ fn validate_update(new: &Value, old: &Value, errs: &mut Errs) {
 /// A source stays; only the secret for growing may be added to a CSI one.
 fn source_kept(kind: &str, new: &Value, old: &Value) -> bool {
     let (mut a, b) = (new.get(kind).cloned(), old.get(kind));
-    if let (Some(a), Some(b)) = (a.as_mut(), b) {
-        if kind == "csi" && !set(b, "controllerExpandSecretRef") {
-            crate::registry::val::drop_key(a, "controllerExpandSecretRef");
-        }
+    if let (Some(a), Some(b)) = (a.as_mut(), b)
+        && kind == "csi"
+        && !set(b, "controllerExpandSecretRef")
+    {
+        crate::registry::val::drop_key(a, "controllerExpandSecretRef");
     }
     same(a.as_ref(), b)
 }

@@ -72,9 +72,9 @@ pub fn at_most(status: &Value, keys: &[&str], than: &str, shown: &str, at: &At<'
 /// A count of hash collisions only grows.
 pub fn collisions(new: &Value, old: &Value, errs: &mut Errs) {
     let count = |v: &Value| get(v, "status").and_then(|s| i(s, "collisionCount"));
-    if let (now, Some(before)) = (count(new).unwrap_or(0), count(old)) {
-        if now < before {
-            errs.invalid(&At::ROOT.f("status.collisionCount"), now, "cannot be decremented");
-        }
+    if let (now, Some(before)) = (count(new).unwrap_or(0), count(old))
+        && now < before
+    {
+        errs.invalid(&At::ROOT.f("status.collisionCount"), now, "cannot be decremented");
     }
 }

@@ -33,10 +33,10 @@ pub const KIND: Kind = Kind {
         let hard = at(new, &["spec", "hard"]).unwrap_or(&Value::Null);
         for name in ["cpu", "memory", "storage", "ephemeral-storage"].into_iter().filter(|_| old.is_none()) {
             let of = |prefix: &str| hard.get(format!("{prefix}.{name}")).and_then(quantity);
-            if let (Some(request), Some(limit)) = (of("requests"), of("limits")) {
-                if request > limit {
-                    out.push(format!("spec.hard[requests.{name}]: requests.{name} should be less than or equal to limits.{name}"));
-                }
+            if let (Some(request), Some(limit)) = (of("requests"), of("limits"))
+                && request > limit
+            {
+                out.push(format!("spec.hard[requests.{name}]: requests.{name} should be less than or equal to limits.{name}"));
             }
         }
     },

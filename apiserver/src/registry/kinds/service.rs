@@ -439,17 +439,18 @@ fn addresses_kept(new: &Value, old: &Value, path: &At<'_>, errs: &mut Errs) {
         (Some(x), Some(y)) if x != y => errs.invalid(&at.i(0), *x, "may not change once set"),
         _ => {}
     }
-    if let (Some(x), Some(y)) = (a.get(1), b.get(1)) {
-        if x != y {
-            errs.invalid(&at.i(1), *x, "may not change once set");
-        }
+    if let (Some(x), Some(y)) = (a.get(1), b.get(1))
+        && x != y
+    {
+        errs.invalid(&at.i(1), *x, "may not change once set");
     }
     let (fa, fb): (Vec<&str>, Vec<&str>) =
         (strs(new, "ipFamilies").collect(), strs(old, "ipFamilies").collect());
-    if let (Some(x), Some(y)) = (fa.first(), fb.first()) {
-        if x != y && !is_headless(new) {
-            errs.invalid(&path.f("ipFamilies").i(0), *x, "primary ipFamily can not be changed");
-        }
+    if let (Some(x), Some(y)) = (fa.first(), fb.first())
+        && x != y
+        && !is_headless(new)
+    {
+        errs.invalid(&path.f("ipFamilies").i(0), *x, "primary ipFamily can not be changed");
     }
     let shrunk = a.len() < b.len() && b.len() == 2 || fa.len() < fb.len() && fb.len() == 2;
     if shrunk && s(new, "ipFamilyPolicy") != "SingleStack" {

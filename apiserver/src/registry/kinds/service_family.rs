@@ -15,10 +15,10 @@ pub fn fill(service: &mut Value, old: Option<&Value>, configured: &[&str], errs:
     }
     let selectorless = is_headless(&spec) && !has(&spec, "selector");
     let policy = policy_of(&spec, selectorless);
-    if let Some(old) = old.and_then(|o| get(o, "spec")) {
-        if policy == "SingleStack" {
-            cut_to_one(service, old);
-        }
+    if let Some(old) = old.and_then(|o| get(o, "spec"))
+        && policy == "SingleStack"
+    {
+        cut_to_one(service, old);
     }
     let families = families(get(service, "spec").unwrap_or(&Value::Null), &policy, selectorless, configured);
     check(&spec, &families, &policy, selectorless, configured, errs);

@@ -8,7 +8,7 @@ fn sample(ty: &'static Type, depth: usize) -> Value {
         JsonForm::Time => json!("2026-01-02T03:04:05Z"),
         JsonForm::MicroTime => json!("2026-01-02T03:04:05.678901Z"),
         JsonForm::Quantity => json!("1536Mi"),
-        JsonForm::IntOrString if depth % 2 == 0 => json!("25%"),
+        JsonForm::IntOrString if depth.is_multiple_of(2) => json!("25%"),
         JsonForm::IntOrString => json!(-8080),
         JsonForm::Duration => json!("1m30s"),
         JsonForm::Raw | JsonForm::FieldsV1 => json!({"f:a": {"f:b": {}}}),
