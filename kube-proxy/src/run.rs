@@ -1,5 +1,6 @@
 //! The daemon: watches feed the proxies, and whatever came in together becomes one transaction.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -151,7 +152,9 @@ pub async fn run(config: Config, client: Client, metrics: Metrics, token: Cancel
         ports,
         services: Listing::default(),
         slices: Listing::default(),
-        cidrs: std::collections::BTreeMap::new(),
+        cidrs: BTreeMap::new(),
+        listed: BTreeMap::new(),
+        cidrs_settled: false,
         client,
         guard: open_guard(),
         mended: None,
@@ -250,7 +253,11 @@ struct Daemon {
     ports: NodePorts,
     services: Listing,
     slices: Listing,
-    cidrs: std::collections::BTreeMap<String, Vec<IpNet>>,
+    cidrs: BTreeMap<String, Vec<IpNet>>,
+    /// Those of a listing under way.
+    listed: BTreeMap<String, Vec<IpNet>>,
+    /// Service networks are known, or known not to be had.
+    cidrs_settled: bool,
     client: Client,
     guard: Option<Guard>,
     mended: Option<Instant>,
@@ -417,12 +424,20 @@ impl Daemon {
         };
         let name = |c: &ServiceCIDR| c.metadata.name.clone().unwrap_or_default();
         match event {
-            Ok(Event::Apply(c) | Event::InitApply(c)) => drop(self.cidrs.insert(name(&c), nets(&c))),
+            Ok(Event::Apply(c)) => drop(self.cidrs.insert(name(&c), nets(&c))),
             Ok(Event::Delete(c)) => drop(self.cidrs.remove(&name(&c))),
-            Ok(Event::Init) => self.cidrs.clear(),
-            Ok(Event::InitDone) => {}
+            // What is known stays in force until a listing is complete
+            Ok(Event::Init) => return self.listed.clear(),
+            Ok(Event::InitApply(c)) => return drop(self.listed.insert(name(&c), nets(&c))),
+            Ok(Event::InitDone) => {
+                self.cidrs = std::mem::take(&mut self.listed);
+                self.cidrs_settled = true;
+            }
             // An older API server does not know the kind
-            Err(error) => return tracing::debug!(%error, "watching service networks"),
+            Err(error) => {
+                self.cidrs_settled = true;
+                return tracing::debug!(%error, "watching service networks");
+            }
         }
         let all: Vec<IpNet> = self.cidrs.values().flatten().copied().collect();
         self.proxiers.iter_mut().for_each(|p| p.service_networks(&all));
@@ -461,10 +476,10 @@ impl Daemon {
         done
     }
 
-    /// One step for each family. Nothing is loaded before both listings are complete, so that a restart never takes
+    /// One step for each family. Nothing is loaded before all listings are complete, so that a restart never takes
     /// services away. Gives back how long to wait before trying again.
     fn sync(&mut self, pause: Option<Duration>) -> Option<Duration> {
-        if !self.services.complete || !self.slices.complete {
+        if !self.services.complete || !self.slices.complete || !self.cidrs_settled {
             return None;
         }
         let mut failed = false;
