@@ -14,8 +14,9 @@ use crate::metrics::Counts;
 use crate::queue::Queued;
 use crate::state::State;
 
-/// Writes under way at once; beyond it the loop waits, which bounds memory and the API server's load.
-const WRITES: usize = 256;
+/// Writes under way at once; beyond it the loop waits, which bounds memory and leaves room in the API server, which by
+/// default works on 200 writes at a time.
+const WRITES: usize = 64;
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 

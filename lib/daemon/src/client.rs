@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -28,6 +28,9 @@ use crate::kubeconfig::{self, User, decode};
 
 /// Deadline for the response headers of an ordinary (not watching, not streaming) request.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
+/// A busy server is asked so many times more, after the wait it names, cut to this.
+const RETRIES: usize = 10;
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A silent connection is probed, so that a server that vanished is noticed while a watch is open.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -333,17 +336,51 @@ impl tower::Service<Request<Body>> for Service {
         let shared = self.shared.clone();
         Box::pin(async move {
             shared.prepare(&mut request)?;
-            let pools = shared.pools();
             if request.headers().contains_key(header::UPGRADE) {
-                return Ok(pools.upgrade.request(request).await?);
+                return Ok(shared.pools().upgrade.request(request).await?);
             }
-            let uri = request.uri().clone();
-            match tokio::time::timeout(CALL_DEADLINE, pools.normal.request(request)).await {
-                Ok(answer) => Ok(answer?),
-                Err(_) => Err(anyhow!("no answer from {uri} within {}s", CALL_DEADLINE.as_secs()).into()),
+            for _ in 0..RETRIES {
+                let Some(again) = copy(&request) else { break };
+                let answer = shared.send(request).await?;
+                let Some(wait) = asked_to_wait(&answer) else { return Ok(answer) };
+                tokio::time::sleep(spread(wait)).await;
+                request = again;
             }
+            shared.send(request).await
         })
     }
+}
+
+impl Shared {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let uri = request.uri().clone();
+        match tokio::time::timeout(CALL_DEADLINE, self.pools().normal.request(request)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(anyhow!("no answer from {uri} within {}s", CALL_DEADLINE.as_secs()).into()),
+        }
+    }
+}
+
+/// The same request once more; none of a body that streams.
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    let mut copy = Request::new(request.body().try_clone()?);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// How long a server that is too busy, or not ready, wants to be left alone. As in client-go, that is part of the
+/// call and no failure of it.
+fn asked_to_wait<B>(answer: &Response<B>) -> Option<Duration> {
+    let busy = answer.status() == StatusCode::TOO_MANY_REQUESTS || answer.status().is_server_error();
+    let after = answer.headers().get(header::RETRY_AFTER).filter(|_| busy)?;
+    Some(Duration::from_secs(after.to_str().ok()?.parse().ok()?).min(LONGEST_WAIT))
+}
+
+/// Up to half as long again, so that those sent away together do not come back together.
+fn spread(wait: Duration) -> Duration {
+    wait + wait.mul_f64(rand::random::<f64>() / 2.0)
 }
 
 /// What `insecure-skip-tls-verify: true` asks for.
@@ -401,5 +438,33 @@ mod tests {
         let joined = |b, r| join(&uri(b), &uri(r)).unwrap().to_string();
         assert_eq!(joined("https://h:6443", "/api/v1/pods?x=1"), "https://h:6443/api/v1/pods?x=1");
         assert_eq!(joined("https://h/prefix/", "/api"), "https://h/prefix/api");
+    }
+
+    #[test]
+    fn only_a_busy_server_that_says_when_is_asked_again() {
+        let answer = |code: u16, after: Option<&str>| {
+            let mut answer = Response::new(());
+            *answer.status_mut() = StatusCode::from_u16(code).unwrap();
+            if let Some(after) = after {
+                answer.headers_mut().insert(header::RETRY_AFTER, after.parse().unwrap());
+            }
+            asked_to_wait(&answer).map(|w| w.as_secs())
+        };
+        assert_eq!(
+            [answer(429, Some("1")), answer(503, Some("60")), answer(500, Some("2"))],
+            [Some(1), Some(10), Some(2)]
+        );
+        assert_eq!([answer(429, None), answer(409, Some("1")), answer(429, Some("soon"))], [None; 3]);
+    }
+
+    #[test]
+    fn a_request_is_copied_whole() {
+        let body = Body::from(b"text".to_vec());
+        let request = Request::post("/x?y").header("a", "b").body(body).unwrap();
+        let again = copy(&request).unwrap();
+        assert_eq!(
+            (again.method(), again.uri(), again.headers()),
+            (request.method(), request.uri(), request.headers())
+        );
     }
 }
