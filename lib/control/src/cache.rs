@@ -190,9 +190,11 @@ where
                     self.take(event, trim.as_ref());
                 }
                 Err(error) => {
-                    let wait = trouble.wait(name, &error, self.is_synced());
+                    let expired = is_expired(&error);
+                    // A place that is too old is the ordinary end of an outage, and a list the ordinary answer.
+                    let wait = trouble.wait(name, &error, self.is_synced(), expired);
                     tokio::time::sleep(wait).await;
-                    if is_expired(&error) {
+                    if expired {
                         stream = Box::pin(watcher(api.clone(), config.clone()));
                     }
                 }
@@ -231,11 +233,11 @@ impl Trouble {
     }
 
     /// Says once what is wrong, if it lasts, and how long to wait.
-    fn wait(&mut self, name: &str, error: &dyn std::error::Error, filled: bool) -> Duration {
+    fn wait(&mut self, name: &str, error: &dyn std::error::Error, filled: bool, usual: bool) -> Duration {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         let text = daemon::logging::brief(error);
-        if now - since >= SILENCE && self.said.as_ref() != Some(&text) {
+        if !usual && now - since >= SILENCE && self.said.as_ref() != Some(&text) {
             tracing::warn!(name, error = text, "watch failed");
             self.said = Some(text);
         } else {
@@ -592,5 +594,20 @@ mod tests {
         );
         cache.take(Watch::Delete(object("a", "2", "x")), None);
         assert_eq!((count.load(Ordering::Relaxed), cache.len()), (2, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_once_a_cache_was_filled_or_the_start_is_long_past() {
+        let error = std::io::Error::other("refused");
+        let mut trouble = Trouble::new();
+        let waits: Vec<bool> =
+            (0..4).map(|_| trouble.wait("t", &error, false, false) <= STARTING_WAIT).collect();
+        assert_eq!(waits, [true; 4]);
+        assert!(trouble.said.is_none(), "a short trouble is not worth a line");
+        tokio::time::advance(STARTING).await;
+        assert!(trouble.wait("t", &error, false, false) > STARTING_WAIT);
+        assert_eq!(trouble.said.as_deref(), Some("refused"));
+        trouble.over("t");
+        assert!(trouble.said.is_none() && trouble.wait("t", &error, true, true) < STARTING_WAIT);
     }
 }
