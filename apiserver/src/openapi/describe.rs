@@ -1,189 +1,76 @@
 //! Short descriptions of the types and fields users meet most, in our own words.
 
+use std::sync::LazyLock;
+
+use ahash::AHashMap;
+
+static TEXTS: LazyLock<AHashMap<&'static str, &'static str>> =
+    LazyLock::new(|| lines(include_str!("descriptions.txt")).collect());
+
+fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "))
+}
+
+fn text(key: &str) -> Option<&'static str> {
+    TEXTS.get(key).copied()
+}
+
+fn short(type_name: &str) -> &str {
+    type_name.rsplit('.').next().unwrap_or_default()
+}
+
 /// Description of a field by its type and name; empty when there is none.
 pub fn field(type_name: &str, field: &str) -> &'static str {
-    let short = type_name.rsplit('.').next().unwrap_or_default();
-    let specific = FIELDS.iter().find(|(ty, name, _)| *ty == short && *name == field);
-    let general = || FIELDS.iter().find(|(ty, name, _)| ty.is_empty() && *name == field);
-    specific.or_else(general).map_or("", |(_, _, text)| text)
+    let of = |ty: &str| text(&format!("{ty}.{field}"));
+    let own = match short(type_name) {
+        // The same container, but for what it lacks.
+        "EphemeralContainer" => of("EphemeralContainer").or_else(|| of("Container")),
+        ty => of(ty),
+    };
+    own.or_else(|| of("")).unwrap_or_default()
 }
 
 /// Description of a type; empty when there is none.
 pub fn of_type(type_name: &str) -> &'static str {
-    let short = type_name.rsplit('.').next().unwrap_or_default();
-    TYPES.iter().find(|(name, _)| *name == short).map_or("", |(_, text)| text)
+    text(short(type_name)).unwrap_or_default()
 }
 
-const TYPES: [(&str, &str); 60] = [
-    ("Pod", "A group of containers that run together on one node and share its network and volumes."),
-    ("PodSpec", "What a pod runs and how."),
-    ("PodStatus", "What was last seen of a pod; it may lag behind the node."),
-    ("PodTemplateSpec", "Metadata and spec of the pods made from a template."),
-    ("Container", "One program of a pod, with its image, environment and limits."),
-    ("ContainerPort", "A port of a container that others may want to reach."),
-    ("EnvVar", "An environment variable of a container."),
-    ("Volume", "A named directory that containers of the pod may mount."),
-    ("VolumeMount", "Where a container sees a volume."),
-    ("Probe", "A periodic check of a container."),
-    ("ResourceRequirements", "What a container is promised and what it may use at most."),
-    ("SecurityContext", "Privileges and access rules of a container."),
-    ("Service", "A stable address for a changing set of pods."),
-    ("ServiceSpec", "Which pods a service stands for and how it is reached."),
-    ("ServicePort", "A port of a service."),
-    ("Endpoints", "Addresses behind a service. Deprecated: see EndpointSlice."),
-    ("EndpointSlice", "A part of the addresses behind a service."),
-    ("ConfigMap", "Configuration as keys and values, for pods to read."),
-    ("Secret", "Confidential data as keys and values, limited in size."),
-    ("Namespace", "A scope for names, rights and quotas."),
-    ("Node", "A machine that runs pods."),
-    ("PersistentVolume", "A piece of storage of the cluster."),
-    ("PersistentVolumeClaim", "A request for storage by a user."),
-    ("ServiceAccount", "An identity for processes in pods."),
-    ("Event", "A report of something that happened to an object."),
-    ("LimitRange", "Default and allowed resource amounts in a namespace."),
-    ("ResourceQuota", "Limits on what a namespace may use in total."),
-    ("Deployment", "Keeps a set of identical pods running and rolls out changes to them."),
-    ("DeploymentSpec", "The wanted behaviour of a deployment."),
-    ("DeploymentStatus", "What was last seen of a deployment."),
-    ("ReplicaSet", "Keeps a number of identical pods running."),
-    ("StatefulSet", "Pods with stable names and storage, started in order."),
-    ("DaemonSet", "One pod on every node that fits."),
-    ("ControllerRevision", "A stored state of a controller, to go back to."),
-    ("Job", "Runs pods until enough of them have succeeded."),
-    ("CronJob", "Makes jobs on a schedule."),
-    ("HorizontalPodAutoscaler", "Sets the number of replicas of a workload by metrics."),
-    ("PodDisruptionBudget", "How many pods may be taken down on purpose at once."),
-    ("Ingress", "Rules by which HTTP requests from outside reach services."),
-    ("IngressClass", "A kind of ingress controller."),
-    ("NetworkPolicy", "Which traffic a set of pods may send and receive."),
-    ("Role", "Rights within a namespace."),
-    ("ClusterRole", "Rights in the whole cluster, or in whichever namespace they are bound."),
-    ("RoleBinding", "Gives rights within a namespace to users, groups or service accounts."),
-    ("ClusterRoleBinding", "Gives rights in the whole cluster to users, groups or service accounts."),
-    ("StorageClass", "A kind of storage from which volumes are made."),
-    ("VolumeAttachment", "That a volume shall be attached to a node."),
-    ("CSIDriver", "What the cluster needs to know about a storage driver."),
-    ("CSINode", "The storage drivers of a node."),
-    ("PriorityClass", "A name for a scheduling priority."),
-    ("RuntimeClass", "A kind of container runtime."),
-    ("Lease", "A claim that its holder renews, for elections and heartbeats."),
-    ("CustomResourceDefinition", "Adds a kind to the API."),
-    ("APIService", "Sends a group version of the API to another server."),
-    ("CertificateSigningRequest", "Asks a signer for a certificate."),
-    ("ObjectMeta", "What every stored object has: names, labels, versions, owners."),
-    ("ListMeta", "What every list has."),
-    ("LabelSelector", "Chooses objects by labels; all parts must match, an empty one matches everything."),
-    ("Status", "The answer to a request that returns no object."),
-    ("DeleteOptions", "How an object is to be deleted."),
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const FIELDS: [(&str, &str, &str); 76] = [
-    (
-        "",
-        "apiVersion",
-        "Version of the schema of this object. Servers convert known versions and refuse others.",
-    ),
-    ("", "kind", "The kind of object this is, in CamelCase. It cannot be changed."),
-    ("", "metadata", "Standard metadata of the object or list."),
-    ("", "spec", "What is wanted."),
-    ("", "status", "What was last observed. Written by the system."),
-    ("", "items", "The objects of the list."),
-    ("", "conditions", "Latest observations of the object's state, one of each type."),
-    ("", "observedGeneration", "The generation of the object that this status belongs to."),
-    ("", "selector", "Chooses the objects this one is about, by labels."),
-    ("", "template", "The pods or objects that are made from this one."),
-    ("", "replicas", "Number of pods wanted or seen."),
-    ("", "readyReplicas", "Number of pods that are ready."),
-    ("", "availableReplicas", "Number of pods that have been ready for minReadySeconds."),
-    ("", "minReadySeconds", "Seconds a new pod must be ready to count as available."),
-    ("", "revisionHistoryLimit", "Number of old revisions kept to go back to."),
-    ("", "lastTransitionTime", "When the condition last changed its status."),
-    ("", "reason", "One CamelCase word for programs that says why."),
-    ("", "message", "Details for people."),
-    ("ObjectMeta", "name", "Name, unique within the namespace and kind. It cannot be changed."),
-    ("ObjectMeta", "generateName", "Prefix of a unique name that the server makes when name is not given."),
-    ("ObjectMeta", "namespace", "The namespace the name is unique in. It cannot be changed."),
-    ("ObjectMeta", "labels", "Keys and values to organise and select objects by."),
-    (
-        "ObjectMeta",
-        "annotations",
-        "Keys and values that tools may store with the object; they cannot be selected by.",
-    ),
-    ("ObjectMeta", "uid", "Unique in time and space. Set by the server."),
-    ("ObjectMeta", "resourceVersion", "Changes with every write; opaque. Set by the server."),
-    ("ObjectMeta", "generation", "Counts the changes of what is wanted. Set by the server."),
-    ("ObjectMeta", "creationTimestamp", "When the server created the object. Set by the server."),
-    (
-        "ObjectMeta",
-        "deletionTimestamp",
-        "When the object is to be gone, once its deletion was asked for. Set by the server.",
-    ),
-    (
-        "ObjectMeta",
-        "deletionGracePeriodSeconds",
-        "Seconds the object has to end gracefully. Set by the server.",
-    ),
-    (
-        "ObjectMeta",
-        "finalizers",
-        "Must be empty before the object goes; each entry belongs to a component that has work to do first.",
-    ),
-    (
-        "ObjectMeta",
-        "ownerReferences",
-        "Objects this one depends on; when all of them are gone it is collected.",
-    ),
-    ("ObjectMeta", "managedFields", "Who set which field. For server-side apply."),
-    ("PodSpec", "containers", "The containers of the pod, at least one. It cannot be added to later."),
-    ("PodSpec", "initContainers", "Containers that run one after the other before the others start."),
-    ("PodSpec", "volumes", "Volumes that containers of the pod may mount."),
-    ("PodSpec", "restartPolicy", "When containers are started again: Always, OnFailure or Never."),
-    ("PodSpec", "nodeName", "The node the pod runs on; set by the scheduler."),
-    ("PodSpec", "nodeSelector", "Labels a node must have to take the pod."),
-    ("PodSpec", "affinity", "Rules by which the scheduler prefers or needs nodes."),
-    ("PodSpec", "tolerations", "Taints of nodes the pod puts up with."),
-    ("PodSpec", "serviceAccountName", "The service account the pod runs as."),
-    ("PodSpec", "hostNetwork", "Use the network of the node."),
-    (
-        "PodSpec",
-        "dnsPolicy",
-        "Where names are resolved: ClusterFirst, ClusterFirstWithHostNet, Default or None.",
-    ),
-    ("PodSpec", "terminationGracePeriodSeconds", "Seconds the pod has to end before it is killed."),
-    ("PodSpec", "imagePullSecrets", "Secrets with credentials for image registries."),
-    ("PodSpec", "securityContext", "Security settings of the pod and defaults of its containers."),
-    ("PodSpec", "priorityClassName", "Name of the priority class of the pod."),
-    ("PodSpec", "topologySpreadConstraints", "How pods are spread over parts of the cluster."),
-    ("Container", "name", "Name of the container, unique in the pod."),
-    ("Container", "image", "Name of the image."),
-    ("Container", "command", "What is run instead of the image's entry point; not in a shell."),
-    ("Container", "args", "Arguments of the entry point."),
-    ("Container", "workingDir", "Working directory; the image's own when unset."),
-    ("Container", "ports", "Ports the container listens on; for information."),
-    ("Container", "env", "Environment variables."),
-    ("Container", "envFrom", "Sources of environment variables."),
-    ("Container", "resources", "What the container is promised and may use at most."),
-    ("Container", "volumeMounts", "Volumes the container sees."),
-    ("Container", "livenessProbe", "Checks whether the container must be restarted."),
-    ("Container", "readinessProbe", "Checks whether the container can take requests."),
-    ("Container", "startupProbe", "Checks whether the container has started; the other probes wait for it."),
-    ("Container", "imagePullPolicy", "When the image is pulled: Always, IfNotPresent or Never."),
-    ("Container", "securityContext", "Security settings of the container."),
-    ("Container", "lifecycle", "What is run after the start and before the stop of the container."),
-    ("DeploymentSpec", "replicas", "Number of pods wanted, 1 when unset."),
-    ("DeploymentSpec", "strategy", "How old pods are replaced by new ones."),
-    ("DeploymentSpec", "paused", "Changes are not rolled out while this is set."),
-    (
-        "DeploymentSpec",
-        "progressDeadlineSeconds",
-        "Seconds without progress after which a rollout is reported as failed.",
-    ),
-    ("ServiceSpec", "type", "How the service is reached: ClusterIP, NodePort, LoadBalancer or ExternalName."),
-    ("ServiceSpec", "ports", "Ports of the service."),
-    ("ServiceSpec", "clusterIP", "Address of the service, or None for one without."),
-    ("ServiceSpec", "selector", "Labels of the pods the service sends to."),
-    ("ServicePort", "targetPort", "Number or name of the pods' port."),
-    ("ConfigMap", "data", "Values as text."),
-    ("ConfigMap", "binaryData", "Values as bytes."),
-    ("Secret", "data", "Values as base64."),
-];
+    /// Types by their short names, with all that share one.
+    fn types() -> AHashMap<&'static str, Vec<&'static machinery::schema::Type>> {
+        let mut all: AHashMap<&str, Vec<_>> = AHashMap::default();
+        for ty in machinery::schema::all_types() {
+            all.entry(short(ty.name)).or_default().push(ty);
+        }
+        all
+    }
+
+    #[test]
+    fn say_something_of_what_exists() {
+        let types = types();
+        for (key, said) in lines(include_str!("descriptions.txt")) {
+            assert!(said.ends_with('.') && said.len() > 3, "{key}: {said}");
+            let (ty, field) = key.split_once('.').unwrap_or((key, ""));
+            let known = match (ty, field) {
+                ("", field) => types.values().flatten().any(|t| t.field(field).is_some()),
+                (ty, "") => types.contains_key(ty),
+                (ty, field) => types.get(ty).is_some_and(|all| all.iter().any(|t| t.field(field).is_some())),
+            };
+            assert!(known, "{key} is described and does not exist");
+        }
+        let all = lines(include_str!("descriptions.txt")).count();
+        assert_eq!(all, TEXTS.len(), "something is described twice");
+    }
+
+    #[test]
+    fn the_closest_description_is_taken() {
+        let of = |ty: &str, name: &str| field(&format!("io.k8s.api.core.v1.{ty}"), name);
+        assert_eq!(of("EphemeralContainer", "image"), of("Container", "image"));
+        assert_eq!(of("ConfigMapKeySelector", "optional"), "Whether it may be missing.");
+        assert_ne!(of("DeploymentSpec", "replicas"), of("Scale", "replicas"));
+        assert_eq!(of("Pod", "nothing"), "");
+    }
+}
