@@ -1,6 +1,6 @@
-//! How many pods are being started at once.
+//! How many pods are being started, and sandboxes taken down, at once.
 //!
-//! A runtime that is asked for a hundred sandboxes at the same time makes none of them soon. So starts take turns; but
+//! A runtime that is asked for a hundred sandboxes at the same time makes none of them soon. So this takes turns; but
 //! a turn lasts no longer than [`TURN`], for a pull, a hook or a hung call of one pod must not hold up the others.
 
 use std::sync::Arc;

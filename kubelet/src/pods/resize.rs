@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What running containers were given, by runtime id.
 pub type Actuated = HashMap<String, ResourceRequirements>;
@@ -32,6 +33,8 @@ pub struct Change {
 /// Why a resize waits: Deferred or Infeasible, and the message.
 pub type Pending = (&'static str, String);
 
+/// Other pods may have made room by then.
+const AGAIN: Duration = Duration::from_secs(10);
 const RESIZABLE: [&str; 2] = ["cpu", "memory"];
 
 fn changed(old: &ResourceRequirements, new: &ResourceRequirements) -> Vec<&'static str> {
@@ -116,6 +119,7 @@ impl Worker {
         }
         self.resize_pending = verdict;
         if self.resize_pending.is_some() {
+            self.wake_in(AGAIN);
             return Ok(false);
         }
         self.event(NORMAL, "ResizeStarted", "Pod resize started");

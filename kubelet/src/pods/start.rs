@@ -89,8 +89,6 @@ impl Worker {
         if plan.is_empty() {
             return Ok(false);
         }
-        let starts = plan.create_sandbox.is_some() || !plan.start.is_empty();
-        let _turn = if starts { Some(self.host.gate.enter().await) } else { None };
         if plan.kill_pod {
             if plan.create_sandbox.is_some() {
                 self.event(
@@ -105,6 +103,8 @@ impl Worker {
                 return Err(());
             }
         }
+        let starts = plan.create_sandbox.is_some() || !plan.start.is_empty();
+        let _turn = if starts { Some(self.host.gate.enter().await) } else { None };
         if let Some(attempt) = plan.create_sandbox {
             self.make_sandbox(&pod, attempt, view, plan.kill_pod).await?;
         }

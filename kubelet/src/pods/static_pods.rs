@@ -34,7 +34,10 @@ fn fnv128(parts: &[&str]) -> String {
 
 /// A manifest as the pod it makes on this node.
 pub fn from_manifest(text: &str, path: &Path, node: &str) -> Result<Pod, String> {
-    let mut pod: Pod = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    // By way of JSON: decoding all of a pod's types from YAML directly would be a megabyte of code.
+    let value: serde_json::Value = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
+    let json = serde_json::to_vec(&value).map_err(|e| e.to_string())?;
+    let mut pod: Pod = serde_json::from_slice(&json).map_err(|e| e.to_string())?;
     let name = pod.metadata.name.clone().filter(|n| !n.is_empty()).ok_or("the pod has no name")?;
     let spec = pod.spec.as_mut().ok_or("the pod has no spec")?;
     if spec.containers.is_empty() {

@@ -54,7 +54,9 @@ pub async fn kill_pod(host: &Host, pod: &Pod, uid: &str, grace: i64) -> Result<(
         }
     }
     for s in view.sandboxes.iter().filter(|s| s.ready) {
+        let turn = host.gate.enter().await;
         host.ctx.runtime.stop_sandbox(&s.id).await?;
+        drop(turn);
         host.relist
             .edit(uid, |v| v.sandboxes.iter_mut().filter(|k| k.id == s.id).for_each(|k| k.ready = false));
     }
@@ -121,6 +123,7 @@ async fn note_end(host: &Host, uid: &str, c: &RuntimeContainer) {
 /// Removes all records of a pod from the runtime. What fails is left to garbage collection.
 pub async fn remove_records(host: &Host, view: &PodView) {
     for s in &view.sandboxes {
+        let _turn = host.gate.enter().await;
         if s.ready {
             let _ = host.ctx.runtime.stop_sandbox(&s.id).await;
         }
