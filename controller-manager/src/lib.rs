@@ -74,7 +74,12 @@ async fn lead(
     health: &Arc<Health>,
     tasks: &Tasks,
 ) -> Result<()> {
-    let elector = LeaderElector::new(client.clone(), lease(config));
+    // Connections of its own: a renewal must not wait behind thousands of writes and lists.
+    let election = daemon::client::from_kubeconfig(
+        path,
+        concat!("kube-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"),
+    );
+    let elector = LeaderElector::new(election.await?, lease(config));
     let mut leadership = elector.leadership();
     let release = CancellationToken::new();
     let election = tokio::spawn(elector.run(release.clone()));

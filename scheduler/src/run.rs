@@ -40,8 +40,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     let file = flags.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
     let path = flags.kubeconfig.clone().or_else(|| file.client_connection.kubeconfig.clone());
-    let client =
-        daemon::client::from_kubeconfig(&path.context("no --kubeconfig is given")?, "kube-scheduler").await?;
+    let path = path.context("no --kubeconfig is given")?;
+    let client = daemon::client::from_kubeconfig(&path, "kube-scheduler").await?;
     let tasks = Tasks::new(token.clone());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
@@ -53,7 +53,9 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     follow(&scheduler, &caches);
     let elect = file.leader_election.leader_elect.unwrap_or(flags.leader_elect);
     let outcome = if elect {
-        lead(&flags, client, &caches, scheduler, &token).await
+        // Connections of its own: a renewal must not wait behind thousands of bindings.
+        let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
+        lead(&flags, election, &caches, scheduler, &token).await
     } else {
         act(&caches, scheduler, &token).await;
         Ok(())
