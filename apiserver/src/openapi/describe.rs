@@ -4,8 +4,10 @@ use std::sync::LazyLock;
 
 use ahash::AHashMap;
 
-static TEXTS: LazyLock<AHashMap<&'static str, &'static str>> =
-    LazyLock::new(|| lines(include_str!("descriptions.txt")).collect());
+/// All descriptions, as they are written.
+pub const ALL: &str = include_str!("descriptions.txt");
+
+static TEXTS: LazyLock<AHashMap<&'static str, &'static str>> = LazyLock::new(|| lines(ALL).collect());
 
 fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(": "))
@@ -51,7 +53,7 @@ mod tests {
     #[test]
     fn say_something_of_what_exists() {
         let types = types();
-        for (key, said) in lines(include_str!("descriptions.txt")) {
+        for (key, said) in lines(ALL) {
             assert!(said.ends_with('.') && said.len() > 3, "{key}: {said}");
             let (ty, field) = key.split_once('.').unwrap_or((key, ""));
             let known = match (ty, field) {
@@ -61,7 +63,7 @@ mod tests {
             };
             assert!(known, "{key} is described and does not exist");
         }
-        let all = lines(include_str!("descriptions.txt")).count();
+        let all = lines(ALL).count();
         assert_eq!(all, TEXTS.len(), "something is described twice");
     }
 

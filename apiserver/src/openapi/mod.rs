@@ -8,7 +8,7 @@ mod schema;
 mod store;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -139,9 +139,26 @@ fn group_versions(resources: &Resources) -> BTreeMap<String, (&str, &str)> {
 /// the documents. `None` for paths that are not served.
 fn document_hash(resources: &Resources, path: &str) -> Option<String> {
     let made_of: Vec<String> = of_path(resources, path).map(|r| format!("{:?}", parts(r))).collect();
-    (!made_of.is_empty())
-        .then(|| negotiate::hash(format!("{GIT_VERSION} {path} {}", made_of.join(" ")).as_bytes()))
+    (!made_of.is_empty()).then(|| {
+        let built_in = &*BUILT_IN;
+        negotiate::hash(format!("{GIT_VERSION} {built_in} {path} {}", made_of.join(" ")).as_bytes())
+    })
 }
+
+/// Stands for the types and their descriptions: clients keep a document for good by its hash, so another build that
+/// says other things of the same kinds must have another.
+static BUILT_IN: LazyLock<String> = LazyLock::new(|| {
+    let mut all = String::from(describe::ALL);
+    for ty in machinery::schema::all_types() {
+        all.push_str(ty.name);
+        for (name, field) in ty.members() {
+            all.push_str(name);
+            all.push_str(&field.go_type());
+            all.push(if field.required { '!' } else { '?' });
+        }
+    }
+    negotiate::hash(all.as_bytes())
+});
 
 /// What the document says about a resource; the types are fixed for a version of the server.
 fn parts(r: &Resource) -> impl std::fmt::Debug + '_ {
