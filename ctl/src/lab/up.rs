@@ -60,7 +60,10 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
     })?;
     said.step("nodes", || start_nodes(lab, &spec))?;
     said.step("images", || images::load_dir(lab, &spec, &options.images))?;
-    said.step("API server on the host's loopback", || forward::start(lab))?;
+    said.step("API server on the host's loopback", || {
+        keep_port_free(lab, &mut spec)?;
+        forward::start(lab)
+    })?;
     let client = said.wait("control plane", control_plane(lab, &spec)).await?;
     said.wait("nodes Ready", nodes_ready(lab, &spec, &client)).await?;
     kubeconfig_merge(lab, &spec)?;
@@ -115,9 +118,20 @@ fn plan(lab: &Lab, options: &Options) -> Result<Spec> {
 
 /// The usual port if it is free, else any other.
 fn free_port() -> Result<u16> {
-    let try_port =
-        |p: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, p)).and_then(|l| l.local_addr()).map(|a| a.port());
     try_port(API_PORT).or_else(|_| try_port(0)).context("no port is free on 127.0.0.1")
+}
+
+fn try_port(port: u16) -> std::io::Result<u16> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))?.local_addr().map(|a| a.port())
+}
+
+/// Another may have taken the port since it was chosen; then the API server moves to a free one.
+fn keep_port_free(lab: &Lab, spec: &mut Spec) -> Result<()> {
+    if forward::running(lab) || try_port(spec.api_port).is_ok() {
+        return Ok(());
+    }
+    spec.api_port = free_port()?;
+    lab.save(spec)
 }
 
 fn new_token() -> String {
