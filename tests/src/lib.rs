@@ -58,7 +58,8 @@ pub fn parse(text: &str) -> Result<Vec<Step>> {
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
         }
-        let step = steps.last_mut().with_context(|| format!("line {number}: an expectation before any command"))?;
+        let step =
+            steps.last_mut().with_context(|| format!("line {number}: an expectation before any command"))?;
         parse_expectation(step, line).with_context(|| format!("line {number}"))?;
     }
     Ok(steps)
@@ -72,7 +73,9 @@ fn parse_command(line: usize, rest: &str) -> Result<Step> {
     };
     let limit = match seconds {
         "" => None,
-        n => Some(Duration::from_secs(n.parse().with_context(|| format!("line {line}: {n:?} is no number of seconds"))?)),
+        n => Some(Duration::from_secs(
+            n.parse().with_context(|| format!("line {line}: {n:?} is no number of seconds"))?,
+        )),
     };
     Ok(Step { line, command: command.into(), input: String::new(), fails, limit, wants: vec![] })
 }
@@ -118,7 +121,13 @@ fn run_step(step: &Step) -> Result<()> {
 fn execute(step: &Step) -> Result<Output> {
     use std::io::Write;
     let mut child = Command::new("timeout")
-        .args(["--kill-after=5", &STEP_LIMIT.to_string(), "bash", "-c", &format!("set -o pipefail; {} 2>&1", braces(&step.command))])
+        .args([
+            "--kill-after=5",
+            &STEP_LIMIT.to_string(),
+            "bash",
+            "-c",
+            &format!("set -o pipefail; {} 2>&1", braces(&step.command)),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -139,9 +148,15 @@ fn check(step: &Step, output: &Output) -> Result<()> {
     ensure!(output.status.success() != step.fails, "ended with {}:\n{text}", output.status);
     for want in &step.wants {
         match want {
-            Want::Line(line) if !text.lines().any(|l| l.trim() == line) => bail!("no line {line:?} in:\n{text}"),
-            Want::Match(pattern) if !pattern.is_match(&text) => bail!("nothing matches {pattern} in:\n{text}"),
-            Want::Absent(absent) if text.contains(absent.as_str()) => bail!("there must be no {absent:?} in:\n{text}"),
+            Want::Line(line) if !text.lines().any(|l| l.trim() == line) => {
+                bail!("no line {line:?} in:\n{text}")
+            }
+            Want::Match(pattern) if !pattern.is_match(&text) => {
+                bail!("nothing matches {pattern} in:\n{text}")
+            }
+            Want::Absent(absent) if text.contains(absent.as_str()) => {
+                bail!("there must be no {absent:?} in:\n{text}")
+            }
             _ => {}
         }
     }

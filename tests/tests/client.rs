@@ -7,7 +7,8 @@ use futures::TryStreamExt;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use kube::api::{
-    Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, ResourceExt, WatchEvent, WatchParams,
+    Api, DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, ResourceExt, WatchEvent,
+    WatchParams,
 };
 use kube::{Client, Error};
 use serde_json::{Value, json};
@@ -68,7 +69,8 @@ async fn objects() -> Result<()> {
     maps.replace("m0", &PostParams::default(), &first).await?;
     let stale = maps.replace("m0", &PostParams::default(), &old).await.err().and_then(|e| code(&e));
     ensure!(stale == Some(409), "a stale update gives {stale:?}");
-    let merged = maps.patch("m0", &PatchParams::default(), &Patch::Merge(json!({"data": {"more": null}}))).await?;
+    let merged =
+        maps.patch("m0", &PatchParams::default(), &Patch::Merge(json!({"data": {"more": null}}))).await?;
     ensure!(merged.data.as_ref().is_some_and(|d| !d.contains_key("more")), "null removes");
     let labelled = json!({"metadata": {"labels": {"x": "y"}}});
     let strategic = maps.patch("m0", &PatchParams::default(), &Patch::Strategic(labelled)).await?;
@@ -92,7 +94,8 @@ async fn watches() -> Result<()> {
     maps.create(&PostParams::default(), &map("w", json!({}))?).await?;
     maps.patch("w", &PatchParams::default(), &Patch::Merge(json!({"data": {"a": "b"}}))).await?;
     maps.delete("w", &DeleteParams::default()).await?;
-    let mut events = Box::pin(maps.watch(&WatchParams::default().labels("of=client").timeout(30), &version).await?);
+    let mut events =
+        Box::pin(maps.watch(&WatchParams::default().labels("of=client").timeout(30), &version).await?);
     let mut seen = Vec::new();
     while seen.len() < 3 {
         match events.try_next().await?.context("the watch ended early")? {
@@ -116,7 +119,8 @@ async fn tokens() -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
     let robot: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "robot"}}))?;
     accounts.create(&PostParams::default(), &robot).await?;
-    let request: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": 600}}))?;
+    let request: TokenRequest =
+        serde_json::from_value(json!({"spec": {"audiences": [], "expirationSeconds": 600}}))?;
     let token = accounts.create_token_request("robot", &PostParams::default(), &request).await?;
     let token = token.status.context("status")?.token;
     let mut config = kube::Config::infer().await?;
