@@ -82,7 +82,7 @@ pub fn pod_count(list: &List) -> i64 {
 /// What a pod asks for: its containers and sidecars together, or the largest of its start-up stages where that is more, and its
 /// overhead. Pod-level requests replace the sum for the resources they name.
 pub fn pod_request(spec: &PodSpec) -> Resources {
-    total(spec, |requirements| requests(requirements))
+    total(spec, requests)
 }
 
 /// As [`pod_request`], with defaults for containers that ask for nothing; only for scores.
