@@ -89,10 +89,11 @@ fn orphaned_dirs(host: &Host, live: &HashSet<String>) {
     };
     for entry in std::fs::read_dir(host.ctx.config.pods_dir()).into_iter().flatten().flatten() {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        if !known(&uid) && !young(entry.metadata()) {
-            if let Err(e) = teardown::remove_pod_dir(&entry.path()) {
-                tracing::warn!(%uid, error = %e, "directory of a pod long gone cannot be removed");
-            }
+        if !known(&uid)
+            && !young(entry.metadata())
+            && let Err(e) = teardown::remove_pod_dir(&entry.path())
+        {
+            tracing::warn!(%uid, error = %e, "directory of a pod long gone cannot be removed");
         }
     }
     for entry in std::fs::read_dir(&host.ctx.config.file.pod_logs_dir).into_iter().flatten().flatten() {

@@ -42,7 +42,7 @@ pub fn allocatable(capacity: &Amounts, config: &KubeletConfiguration) -> anyhow:
     let mut out = Amounts::new();
     for (name, text) in capacity {
         let whole = Quantity::parse(&text.0)?;
-        let mut left = whole.clone();
+        let mut left = whole;
         for reserved in [&config.kube_reserved, &config.system_reserved] {
             if let Some(amount) = reserved.get(name) {
                 left = left.sub(&Quantity::parse(amount).with_context(|| format!("reserved {name}"))?);
@@ -93,10 +93,11 @@ mod tests {
             hugepages: BTreeMap::from([(2048, 1 << 30)]),
             ..Default::default()
         };
-        let mut config = KubeletConfiguration::default();
-        config.kube_reserved =
-            BTreeMap::from([("cpu".into(), "500m".into()), ("memory".into(), "1Gi".into())]);
-        config.system_reserved = BTreeMap::from([("memory".into(), "512Mi".into())]);
+        let mut config = KubeletConfiguration {
+            kube_reserved: BTreeMap::from([("cpu".into(), "500m".into()), ("memory".into(), "1Gi".into())]),
+            system_reserved: BTreeMap::from([("memory".into(), "512Mi".into())]),
+            ..KubeletConfiguration::default()
+        };
         let have = capacity(&facts, &config);
         let get = |a: &Amounts, n: &str| a.get(n).map(|q| q.0.clone()).unwrap_or_default();
         assert_eq!(get(&have, "cpu"), "4");

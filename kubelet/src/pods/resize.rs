@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(changes(before.spec.as_ref().unwrap(), &view, &actuated), []);
         let found = |p: &Pod| changes(p.spec.as_ref().unwrap(), &view, &actuated);
         let want = Change { id: "i".into(), name: "a".into(), restart: false };
-        assert_eq!(found(&after), [want.clone()]);
+        assert_eq!(found(&after), std::slice::from_ref(&want));
         assert_eq!(found(&pod("200m", "RestartContainer")), [Change { restart: true, ..want }]);
         // the same amount in other words is no change
         assert_eq!(found(&pod("0.1", "NotRequired")), []);

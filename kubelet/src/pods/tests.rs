@@ -223,7 +223,7 @@ async fn a_new_kubelet_adopts_what_runs() {
     seen.status = Some((*status).clone());
     second.send(seen);
     let mut turns = 0;
-    while !second.host.ctx.pods.by_uid("u1").is_some_and(|e| !e.view.sandboxes.is_empty()) {
+    while second.host.ctx.pods.by_uid("u1").is_none_or(|e| e.view.sandboxes.is_empty()) {
         turns += 1;
         assert!(turns < 100, "the running pod was not adopted");
         tokio::time::sleep(Duration::from_millis(50)).await;

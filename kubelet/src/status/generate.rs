@@ -711,7 +711,7 @@ mod tests {
                 let st = c.state.clone().unwrap_or_default();
                 let text = match (st.running, st.terminated, st.waiting) {
                     (Some(_), _, _) => "running".to_owned(),
-                    (_, Some(t), _) => format!("{}", t.reason.unwrap_or_default()),
+                    (_, Some(t), _) => t.reason.unwrap_or_default().to_string(),
                     (_, _, Some(w)) => w.reason.unwrap_or_default(),
                     _ => String::new(),
                 };

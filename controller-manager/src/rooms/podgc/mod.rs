@@ -62,12 +62,12 @@ enum Why {
 
 /// What to collect, not asking about orphans yet. Finished pods beyond the threshold go, evicted ones first, then the
 /// oldest.
-fn plan<'a>(
-    all: &'a [Arc<Pod>],
+fn plan(
+    all: &[Arc<Pod>],
     threshold: i64,
     out_of_service: impl Fn(&str) -> bool,
     gone: impl Fn(&str) -> bool,
-) -> Vec<(&'a Arc<Pod>, Why)> {
+) -> Vec<(&Arc<Pod>, Why)> {
     let mut plan = Vec::new();
     if threshold > 0 {
         let mut finished: Vec<&Arc<Pod>> = all.iter().filter(|p| pods::finished(p)).collect();

@@ -33,7 +33,7 @@ pub async fn read_logs(
     }
     let mut state = Reading { writer: LineWriter::new(options), rest: Vec::new(), out };
     let Some(mut watch) = watch else {
-        state.to_end(&mut file).await?;
+        state.read_on(&mut file).await?;
         state.flush_rest().await;
         return Ok(());
     };
@@ -50,12 +50,12 @@ async fn following(
     loop {
         // Asked before reading: what was written before the end is then read for sure.
         let ended = follow.ended();
-        if !state.to_end(file).await? {
+        if !state.read_on(file).await? {
             return Ok(());
         }
         if rotated(path, file).await {
             // The old file may have got its last lines after we came to its end.
-            if !state.to_end(file).await? {
+            if !state.read_on(file).await? {
                 return Ok(());
             }
             *file = File::open(path).await?;
@@ -88,7 +88,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Reads to the present end of the file. False when nobody wants more.
-    async fn to_end(&mut self, file: &mut File) -> io::Result<bool> {
+    async fn read_on(&mut self, file: &mut File) -> io::Result<bool> {
         loop {
             self.rest.reserve(CHUNK);
             if file.read_buf(&mut self.rest).await? == 0 {
