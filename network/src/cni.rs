@@ -26,6 +26,8 @@ pub fn conflist(cidrs: &[IpNet], mtu: u32) -> Value {
                 "bridge": BRIDGE,
                 // The default route comes from ipam; isDefaultGateway would add it a second time and fail.
                 "isGateway": true,
+                // A node that comes back may have been given another network; its bridge then takes the new address.
+                "forceAddress": true,
                 "ipMasq": false,
                 "hairpinMode": true,
                 "mtu": mtu,

@@ -7,6 +7,7 @@ pub mod reconcile;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use machinery::status::Status;
 use rand::Rng;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::app::App;
 use crate::internal;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// Writes under way at a time.
+const AT_ONCE: usize = 16;
 const HOOKS: [&str; 6] = [
     "start-system-namespaces-controller",
     "rbac/bootstrap-roles",
@@ -105,14 +108,22 @@ async fn create_missing(
     all: Vec<Value>,
 ) -> Result<(), Status> {
     let resource = group_resource(group_version, plural);
-    for object in all {
-        let (namespace, name) =
-            (machinery::meta::namespace(&object).to_owned(), machinery::meta::name(&object).to_owned());
-        if internal::get(app, &resource, &namespace, &name).is_none() {
-            created(internal::create(app, group_version, plural, &namespace, object).await)?;
-        }
-    }
-    Ok(())
+    let missing = all.into_iter().filter(|object| {
+        let (namespace, name) = (machinery::meta::namespace(object), machinery::meta::name(object));
+        internal::get(app, &resource, namespace, name).is_none()
+    });
+    let creations = missing.map(|object| async move {
+        let namespace = machinery::meta::namespace(&object).to_owned();
+        created(internal::create(app, group_version, plural, &namespace, object).await)
+    });
+    together(creations).await
+}
+
+/// Several writes share one of etcd's commits to disk; until the roles are there, everybody is refused.
+async fn together<W: Future<Output = Result<(), Status>>>(
+    writes: impl Iterator<Item = W>,
+) -> Result<(), Status> {
+    stream::iter(writes).buffer_unordered(AT_ONCE).try_for_each(|()| std::future::ready(Ok(()))).await
 }
 
 async fn namespaces(app: &Arc<App>) -> Result<(), Status> {
@@ -137,17 +148,19 @@ async fn flow_control(app: &Arc<App>) -> Result<(), Status> {
 }
 
 async fn roles(app: &Arc<App>) -> Result<(), Status> {
-    for wanted in policy::all() {
-        let resource = format!("{}.{RBAC}", wanted.plural);
-        let object = wanted.object();
-        match internal::get(app, &resource, &wanted.namespace, &wanted.name) {
-            None => created(
-                internal::create(app, &format!("{RBAC}/v1"), wanted.plural, &wanted.namespace, object).await,
-            )?,
-            Some(stored) => reconcile_one(app, &wanted, &stored, object).await?,
+    together(policy::all().into_iter().map(|wanted| role(app, wanted))).await
+}
+
+async fn role(app: &Arc<App>, wanted: policy::Bootstrap) -> Result<(), Status> {
+    let resource = format!("{}.{RBAC}", wanted.plural);
+    let object = wanted.object();
+    match internal::get(app, &resource, &wanted.namespace, &wanted.name) {
+        None => {
+            let version = format!("{RBAC}/v1");
+            created(internal::create(app, &version, wanted.plural, &wanted.namespace, object).await)
         }
+        Some(stored) => reconcile_one(app, &wanted, &stored, object).await,
     }
-    Ok(())
 }
 
 async fn reconcile_one(

@@ -38,9 +38,10 @@ pub async fn sleep_until(when: Timestamp) {
     }
 }
 
-/// Waits between failed attempts: 2 s doubling to 128 s, with jitter.
+/// Waits between failed attempts: 0.2 s doubling to 102 s, with jitter. The first are short, as a new cluster's API server
+/// and its roles are often there a moment later.
 pub fn backoff(attempt: u32) -> Duration {
-    let base = Duration::from_secs(2 << attempt.min(6));
+    let base = Duration::from_millis(200 << attempt.min(9));
     base.mul_f64(rand::random_range(1.0..1.1))
 }
 
