@@ -37,7 +37,11 @@ need_rust() {
 build() {
     say "building (release; the first build takes minutes)"
     (cd "$root" && cargo build --release --locked --workspace --bins)
+    settle
 }
+
+# etcd waits for the disk at every write; what a build left to be written must not stand before it.
+settle() { sync; }
 
 build_images() { "$root/deploy/images/build" "$bin" "$1"; }
 
