@@ -24,8 +24,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long requests being served may go on once the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 1000;
-/// A request's head must have come by then.
-const HEAD: Duration = Duration::from_secs(32);
+/// How long an HTTP/1 connection may be without a request, as upstream's; the library has one limit for that and for a
+/// request's head to come.
+const HEAD: Duration = Duration::from_secs(90);
 
 /// The other end of a connection.
 pub struct Peer {

@@ -34,7 +34,8 @@ pub type Handler =
 pub type AttributesOf = Arc<dyn Fn(&Request<Incoming>) -> Attributes + Send + Sync>;
 
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-const HEADER_DEADLINE: Duration = Duration::from_secs(30);
+/// For a request's head to come, and for an idle connection to get one: the library has one limit for both.
+const HEADER_DEADLINE: Duration = Duration::from_secs(90);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Paths anyone may read (`--authorization-always-allow-paths`' default).
 const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
