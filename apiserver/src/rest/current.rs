@@ -31,6 +31,16 @@ impl Current {
         }
     }
 
+    /// What to decide by after an error: what the cache had may have been old, so the error counts only if it stands with
+    /// what the store has.
+    pub async fn newer_or(&self, ctx: &Ctx, target: &Target, error: Status) -> Result<Self, Status> {
+        if !self.cached {
+            return Err(error);
+        }
+        let fresh = Self::fetch(ctx, target).await?.ok_or_else(|| target.not_found())?;
+        if fresh.entry.rv == self.entry.rv { Err(error) } else { Ok(fresh) }
+    }
+
     /// The object from the store.
     pub async fn fetch(ctx: &Ctx, target: &Target) -> Result<Option<Self>, Status> {
         let read = ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "get", &e))?;

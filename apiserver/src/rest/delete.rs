@@ -92,14 +92,7 @@ pub async fn delete_object(ctx: &Ctx, target: &Target, options: &Value) -> Resul
             Ok(Step::Done(deleted)) => return Ok(deleted),
             Ok(Step::Lost(None)) => return Err(target.not_found()),
             Ok(Step::Lost(Some(kv))) => current = Current::from_kv(target, &kv)?,
-            Err(status) if current.cached => {
-                let fresh = Current::fetch(ctx, target).await?.ok_or_else(|| target.not_found())?;
-                if fresh.entry.rv == current.entry.rv {
-                    return Err(status);
-                }
-                current = fresh;
-            }
-            Err(status) => return Err(status),
+            Err(status) => current = current.newer_or(ctx, target, status).await?,
         }
     }
     Err(target.conflict("the object is being modified by others; please try again"))

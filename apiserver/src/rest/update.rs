@@ -165,15 +165,7 @@ pub async fn modify(
             Ok(Attempt::Made(made)) => return Ok(made),
             Ok(Attempt::Lost(Some(kv))) => current = Current::from_kv(target, &kv)?,
             Ok(Attempt::Lost(None)) => return Err(target.not_found()),
-            // What the cache had may have been old: the error counts only if it stands with what the store has.
-            Err(status) if current.cached => {
-                let fresh = Current::fetch(ctx, target).await?.ok_or_else(|| target.not_found())?;
-                if fresh.entry.rv == current.entry.rv {
-                    return Err(status);
-                }
-                current = fresh;
-            }
-            Err(status) => return Err(status),
+            Err(status) => current = current.newer_or(ctx, target, status).await?,
         }
     }
     Err(target.conflict("the object is being modified by others; please try again"))

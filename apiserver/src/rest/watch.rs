@@ -70,13 +70,13 @@ async fn subscribe(ctx: &Ctx, target: &Target, params: &ListParams) -> Result<(S
     let from = match (params.send_initial, params.version) {
         (Some(true), version) => {
             let revision = freshen(ctx, version).await?;
-            return start(ctx, target, filter, From::Now, revision).map(|s| (s, true));
+            return start(target, filter, From::Now, revision).map(|s| (s, true));
         }
         (Some(false), None) => From::Revision(freshen(ctx, None).await?),
         (Some(false), Some(0)) => From::Revision(freshen(ctx, Some(0)).await?),
         (None, None | Some(0)) => {
             let revision = freshen(ctx, params.version).await?;
-            return start(ctx, target, filter, From::Now, revision).map(|s| (s, false));
+            return start(target, filter, From::Now, revision).map(|s| (s, false));
         }
         (_, Some(version)) => {
             ctx.app.cache.wait_for(version).await?;
@@ -84,16 +84,10 @@ async fn subscribe(ctx: &Ctx, target: &Target, params: &ListParams) -> Result<(S
         }
     };
     let revision = ctx.app.cache.revision();
-    start(ctx, target, filter, from, revision).map(|s| (s, false))
+    start(target, filter, from, revision).map(|s| (s, false))
 }
 
-fn start(
-    _ctx: &Ctx,
-    target: &Target,
-    filter: Arc<Filter>,
-    from: From,
-    revision: u64,
-) -> Result<Subscription, Status> {
+fn start(target: &Target, filter: Arc<Filter>, from: From, revision: u64) -> Result<Subscription, Status> {
     let asked = match from {
         From::Revision(version) => version,
         From::Now => revision,
