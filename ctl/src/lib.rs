@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod image;
-pub mod kubeconfig;
+
 pub mod lab;
-pub mod pki;
+
+use coxctl_pki::{authority as pki, kubeconfig};

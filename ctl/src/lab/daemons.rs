@@ -2,8 +2,8 @@
 
 use super::init::NodeFile;
 use super::spec::{NodeSpec, Role, Spec};
-use super::supervisor::Daemon;
 use anyhow::Result;
+use coxctl_machine::supervisor::Daemon;
 
 /// Addresses of services.
 pub const SERVICE_CIDR: &str = "10.96.0.0/16";

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
-use super::supervisor::{self, Daemon};
+use coxctl_machine::supervisor::{self, Daemon};
 
 /// What `node-init` needs to know, written by `lab up` as `node.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -18,5 +18,4 @@ pub mod node;
 pub mod process;
 pub mod spec;
 pub mod status;
-pub mod supervisor;
 pub mod up;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::node;
 use super::spec::{Lab, NodeSpec, Spec};
-use super::supervisor::State;
+use coxctl_machine::supervisor::State;
 
 /// Whether the node's Ready condition is True.
 pub fn is_ready(node: &Node) -> bool {

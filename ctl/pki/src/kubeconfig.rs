@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::pki::{Authority, Identity, write_file};
+use crate::authority::{Authority, Identity, write_file};
 
 /// One cluster, one user, one context, everything embedded: what kubeadm writes.
 pub fn document(cluster: &str, user: &str, server: &str, ca_pem: &str, credentials: Value) -> Value {

@@ -181,7 +181,7 @@ fn reap(slots: &mut [Slot<'_>]) {
 fn publish(slots: &[Slot<'_>]) {
     let all: BTreeMap<&str, &State> = slots.iter().map(|s| (s.daemon.name.as_str(), &s.state)).collect();
     if let Ok(text) = serde_json::to_vec(&all) {
-        let _ = crate::pki::write_file(Path::new(STATUS_FILE), &text, 0o644);
+        let _ = coxctl_pki::authority::write_file(Path::new(STATUS_FILE), &text, 0o644);
     }
 }
 

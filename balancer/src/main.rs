@@ -1,0 +1,3 @@
+//! coxswain-balancer's command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! From machines to a cluster: init, join, tokens, etcd members, upgrade, reset.

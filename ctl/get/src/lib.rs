@@ -1,0 +1,1 @@
+//! Everyday verbs that read: get, tree, explain, wait, events, top, auth, api-resources, config, version, completion.
