@@ -82,6 +82,9 @@ struct UpArgs {
     /// Number of nodes, the first of them the control plane [default: 3]
     #[arg(long)]
     nodes: Option<u8>,
+    /// Machines with containerd only, for `coxctl init` and `coxctl join` to make a cluster of
+    #[arg(long)]
+    bare: bool,
     /// Make a node's port reachable on 127.0.0.1, as [HOSTPORT:[NODE:]]PORT; may be repeated
     #[arg(long)]
     publish: Vec<String>,
@@ -172,8 +175,9 @@ fn lab_up(args: UpArgs) -> Result<()> {
     let home = install_dir()?;
     let options = up::Options {
         nodes: args.nodes,
+        bare: args.bare,
         publish: args.publish,
-        images: args.images.unwrap_or_else(|| home.join("images")),
+        images: args.images.or_else(|| (!args.bare).then(|| home.join("images"))),
         bin_dir: args.bin_dir.unwrap_or(home),
         kubeconfig: args.kubeconfig.unwrap_or_else(kubeconfig::user_path),
     };

@@ -24,6 +24,7 @@ pub const OWN: &[&str] = &[
     "/var/lib/etcd",
     "/var/log/pods",
     "/var/log/containers",
+    "/var/lib/coxswain",
 ];
 
 /// The node's description for its first process.
@@ -33,11 +34,14 @@ pub const OWN: &[&str] = &[
 pub fn node_file(spec: &Spec, node: &NodeSpec) -> Result<NodeFile> {
     let mut daemons =
         vec![daemon("containerd", vec!["containerd".into(), flag("config", "/etc/containerd/config.toml")])];
-    if node.role == Role::ControlPlane {
+    if node.role == Role::ControlPlane && !spec.bare {
         daemons.extend([etcd(node), api_server(spec, node), controller_manager(spec), scheduler(spec)]);
     }
-    daemons.extend([kubelet(spec, node), kube_proxy(spec, node), network(spec, node)]);
-    Ok(NodeFile { name: node.name.clone(), own: OWN.iter().map(|s| s.to_string()).collect(), daemons })
+    if !spec.bare {
+        daemons.extend([kubelet(spec, node), kube_proxy(spec, node), network(spec, node)]);
+    }
+    let own = OWN.iter().map(|s| s.to_string()).collect();
+    Ok(NodeFile { name: node.name.clone(), own, daemons, bare: spec.bare })
 }
 
 fn daemon(name: &str, command: Vec<String>) -> Daemon {

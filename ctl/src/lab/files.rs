@@ -21,6 +21,9 @@ const API_SERVICE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1));
 /// # Errors
 /// When a file can't be written.
 pub fn write_all(lab: &Lab, spec: &Spec) -> Result<()> {
+    if spec.bare {
+        return spec.nodes.iter().try_for_each(|node| machine_files(lab, spec, node));
+    }
     let first = spec.control_plane()?;
     let pki = lab.node_path(first, "/etc/kubernetes/pki");
     let ca = Authority::load_or_create(&pki, "ca", "kubernetes")?;
@@ -96,7 +99,8 @@ fn client_kubeconfig(
     )
 }
 
-fn node_files(lab: &Lab, spec: &Spec, node: &NodeSpec, ca: &Authority) -> Result<()> {
+/// What makes a node a machine: its disk, identity, containerd's configuration, and what its first process reads.
+fn machine_files(lab: &Lab, spec: &Spec, node: &NodeSpec) -> Result<()> {
     let dir = lab.node_dir(node);
     for own in daemons::OWN {
         fs::create_dir_all(lab.node_path(node, own))
@@ -109,6 +113,13 @@ fn node_files(lab: &Lab, spec: &Spec, node: &NodeSpec, ca: &Authority) -> Result
     let at = |path: &str| lab.node_path(node, path);
     write_file(&at("/etc/containerd/config.toml"), CONTAINERD.as_bytes(), 0o644)?;
     fs::create_dir_all(at("/etc/containerd/certs.d"))?;
+    let file = serde_json::to_vec_pretty(&daemons::node_file(spec, node)?)?;
+    write_file(&dir.join("node.json"), &file, 0o600)
+}
+
+fn node_files(lab: &Lab, spec: &Spec, node: &NodeSpec, ca: &Authority) -> Result<()> {
+    machine_files(lab, spec, node)?;
+    let at = |path: &str| lab.node_path(node, path);
     let ip = IpAddr::V4(node.ip());
     let serving = Identity::server(&format!("system:node:{}", node.name), &[&node.name], &[ip], false);
     ca.issue_files(&at("/var/lib/kubelet/pki"), "kubelet-serving", &serving)?;
@@ -117,16 +128,7 @@ fn node_files(lab: &Lab, spec: &Spec, node: &NodeSpec, ca: &Authority) -> Result
     write_yaml(&at("/etc/kubernetes/kube-proxy.yaml"), &proxy_config())?;
     kubelet_identity(lab, spec, node, ca)?;
     client_kubeconfig(lab, spec, node, ca, "kube-proxy.conf", &Identity::client("system:kube-proxy", &[]))?;
-    client_kubeconfig(
-        lab,
-        spec,
-        node,
-        ca,
-        "network.conf",
-        &Identity::client("system:coxswain:network", &[]),
-    )?;
-    let file = serde_json::to_vec_pretty(&daemons::node_file(spec, node)?)?;
-    write_file(&dir.join("node.json"), &file, 0o600)
+    client_kubeconfig(lab, spec, node, ca, "network.conf", &Identity::client("system:coxswain:network", &[]))
 }
 
 /// The control plane's kubelet gets its certificate from the authority at hand; the others introduce themselves with the

@@ -1,6 +1,7 @@
 //! The first process of a node: mounts what makes it a machine of its own, then supervises its daemons.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -18,6 +19,9 @@ pub struct NodeFile {
     pub own: Vec<String>,
     /// What runs.
     pub daemons: Vec<Daemon>,
+    /// The cluster is made later, by commands run inside; the node's settings are theirs to make.
+    #[serde(default)]
+    pub bare: bool,
 }
 
 /// Runs as process 1 of the node in `dir`; does not return while the node lives.
@@ -29,15 +33,18 @@ pub fn run(dir: &Path) -> Result<()> {
     let node: NodeFile = serde_json::from_slice(&text).context("node.json is damaged")?;
     nix::unistd::sethostname(&node.name).context("setting the host name")?;
     mounts(dir, &node)?;
-    for (path, value) in SYSCTLS {
+    for (path, value) in SYSCTLS.iter().filter(|_| !node.bare) {
         if let Err(error) = fs::write(format!("/proc/sys/{path}"), value) {
             eprintln!("sysctl {path}: {error}");
         }
     }
     fs::create_dir_all("/run/coxswain")?;
     fs::write("/run/coxswain/started", "")?;
-    supervisor::run(&node.daemons, &dir.join("logs"))
+    supervisor::run(&node.daemons, Path::new(LOGS))
 }
+
+/// Where the node's daemons write their logs, seen from inside.
+const LOGS: &str = "/var/log/coxswain";
 
 /// Bridged pod traffic must pass the rules of the IP layer, else answers through a service address skip the way back.
 const SYSCTLS: &[(&str, &str)] = &[
@@ -51,11 +58,15 @@ fn mounts(dir: &Path, node: &NodeFile) -> Result<()> {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     // Shared, as systemd makes it, or mount propagation into and out of containers cannot work.
     at("/", mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>))?;
-    for own in &node.own {
-        bind(&dir.join("disk").join(own.trim_start_matches('/')), Path::new(own))?;
-    }
     bind(&dir.join("machine-id"), Path::new("/etc/machine-id"))?;
     bind(&dir.join("run"), Path::new("/run"))?;
+    bind(&dir.join("logs"), Path::new(LOGS))?;
+    // One of them covers the lab's own directory, so they are found before any is mounted.
+    let own =
+        node.own.iter().map(|own| Ok((own, File::open(dir.join("disk").join(own.trim_start_matches('/')))?)));
+    for (own, place) in own.collect::<std::io::Result<Vec<_>>>().context("opening the node's directories")? {
+        bind(&PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd())), Path::new(own))?;
+    }
     for sub in ["/run/lock", "/run/netns"] {
         fs::create_dir_all(sub)?;
     }

@@ -97,6 +97,9 @@ pub struct Spec {
     pub bin_dir: PathBuf,
     /// The token worker kubelets introduce themselves with, `id.secret`.
     pub bootstrap_token: String,
+    /// Machines only: containerd runs, the cluster is for `coxctl init` and `coxctl join` to make.
+    #[serde(default)]
+    pub bare: bool,
     /// Empty directories and files made on the host as mount points, removed by `lab down` when still empty.
     #[serde(default)]
     pub host_paths: Vec<PathBuf>,
@@ -111,6 +114,12 @@ impl Spec {
                 _ => NodeSpec { name: format!("worker-{}", index - 1), index, role: Role::Worker },
             })
             .collect()
+    }
+
+    /// The nodes of a bare lab: `node-1`, `node-2`, …, whose parts are decided later.
+    pub fn machines(count: u8) -> Vec<NodeSpec> {
+        let machine = |index| NodeSpec { name: format!("node-{index}"), index, role: Role::Worker };
+        (1..=count).map(machine).collect()
     }
 
     /// The control-plane node.

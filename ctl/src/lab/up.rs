@@ -28,8 +28,10 @@ pub struct Options {
     pub nodes: Option<u8>,
     /// `--publish` as given.
     pub publish: Vec<String>,
-    /// Directory of image archives.
-    pub images: PathBuf,
+    /// Machines only, without a cluster.
+    pub bare: bool,
+    /// Directory of image archives to load into every node.
+    pub images: Option<PathBuf>,
     /// Directory of the daemons' programs.
     pub bin_dir: PathBuf,
     /// The user's kubeconfig.
@@ -46,7 +48,8 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
     let begin = Instant::now();
     let mut spec = plan(lab, options)?;
     let said = Progress::new();
-    if spec.nodes.iter().all(|n| node::init_pid(lab, n).is_some())
+    if !spec.bare
+        && spec.nodes.iter().all(|n| node::init_pid(lab, n).is_some())
         && forward::running(lab)
         && all_ready(lab, &spec).await
     {
@@ -59,11 +62,16 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
         files::write_all(lab, &spec)
     })?;
     said.step("nodes", || start_nodes(lab, &spec))?;
-    said.step("images", || images::load_dir(lab, &spec, &options.images))?;
+    if let Some(dir) = &options.images {
+        said.step("images", || images::load_dir(lab, &spec, dir))?;
+    }
     said.step("API server on the host's loopback", || {
         keep_port_free(lab, &mut spec)?;
         forward::start(lab)
     })?;
+    if spec.bare {
+        return machines_up(lab, &spec, begin);
+    }
     let client = said.wait("control plane", control_plane(lab, &spec)).await?;
     said.wait("nodes Ready", nodes_ready(lab, &spec, &client)).await?;
     kubeconfig_merge(lab, &spec)?;
@@ -75,6 +83,21 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
         spec.context(),
         lab.dir.join("nodes/NODE/logs").display()
     );
+    Ok(())
+}
+
+/// A bare lab ends here: what its machines become is for the commands run on them.
+fn machines_up(lab: &Lab, spec: &Spec, begin: Instant) -> Result<()> {
+    println!(
+        "Lab {:?} has {} machines after {:.1} s:",
+        lab.name,
+        spec.nodes.len(),
+        begin.elapsed().as_secs_f64()
+    );
+    for node in &spec.nodes {
+        println!("  {:<16} {}", node.name, node.ip());
+    }
+    println!("Enter one with `coxctl lab exec --name {} {} -- bash`.", lab.name, spec.control_plane()?.name);
     Ok(())
 }
 
@@ -93,7 +116,7 @@ fn plan(lab: &Lab, options: &Options) -> Result<Spec> {
     }
     let count = options.nodes.unwrap_or(3);
     ensure!((1..=200).contains(&count), "--nodes {count}: want 1 to 200");
-    let nodes = Spec::nodes_of(count);
+    let nodes = if options.bare { Spec::machines(count) } else { Spec::nodes_of(count) };
     let publish = options.publish.iter().map(|p| Publish::parse(p, &nodes)).collect::<Result<Vec<_>>>()?;
     for program in ["kube-apiserver", "kubelet"] {
         ensure!(
@@ -110,6 +133,7 @@ fn plan(lab: &Lab, options: &Options) -> Result<Spec> {
         kubeconfig: options.kubeconfig.clone(),
         bin_dir: options.bin_dir.clone(),
         bootstrap_token: new_token(),
+        bare: options.bare,
         host_paths: Vec::new(),
     };
     lab.save(&spec)?;
@@ -145,7 +169,7 @@ fn new_token() -> String {
 /// The host's directories over which nodes mount their own must exist; those made here are written down first, so that
 /// `lab down` can take them back.
 fn mount_points(lab: &Lab, spec: &mut Spec) -> Result<()> {
-    let wanted = daemons::OWN.iter().copied().chain(["/etc/machine-id"]);
+    let wanted = daemons::OWN.iter().copied().chain(["/var/log/coxswain", "/etc/machine-id"]);
     let mut missing: Vec<PathBuf> = Vec::new();
     for place in wanted {
         let ancestors: Vec<&Path> = Path::new(place).ancestors().take_while(|p| !p.exists()).collect();
