@@ -3,6 +3,7 @@
 
 mod json;
 pub mod strategic;
+pub mod threeway;
 
 pub use json::{MAX_OPERATIONS, json_patch, merge_patch};
 

@@ -7,10 +7,10 @@ use crate::PatchError;
 use machinery::schema::{Card, Field, FieldKind, JsonForm, Type};
 use serde_json::{Map, Value};
 
-const DIRECTIVE: &str = "$patch";
-const RETAIN_KEYS: &str = "$retainKeys";
-const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
-const ELEMENT_ORDER: &str = "$setElementOrder/";
+pub(crate) const DIRECTIVE: &str = "$patch";
+pub(crate) const RETAIN_KEYS: &str = "$retainKeys";
+pub(crate) const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+pub(crate) const ELEMENT_ORDER: &str = "$setElementOrder/";
 
 type Object = Map<String, Value>;
 
@@ -23,7 +23,7 @@ pub fn apply(original: &Value, patch: &Value, ty: &'static Type) -> Result<Value
 
 /// What is known about the members of an object.
 #[derive(Clone, Copy)]
-enum Shape {
+pub(crate) enum Shape {
     Struct(&'static Type),
     /// A map whose values are structs, or of which nothing more is known.
     MapOf(Option<&'static Type>),
@@ -31,7 +31,12 @@ enum Shape {
 }
 
 impl Shape {
-    fn field(self, name: &str) -> Option<&'static Field> {
+    /// Shape of an object of a type.
+    pub(crate) fn of(ty: &'static Type) -> Self {
+        of_type(ty)
+    }
+
+    pub(crate) fn field(self, name: &str) -> Option<&'static Field> {
         match self {
             Self::Struct(ty) => ty.field(name),
             _ => None,
@@ -39,7 +44,7 @@ impl Shape {
     }
 
     /// Shape of a member that is an object.
-    fn member(self, name: &str) -> Self {
+    pub(crate) fn member(self, name: &str) -> Self {
         match self {
             Self::MapOf(ty) => ty.map_or(Self::Unknown, of_type),
             Self::Unknown => Self::Unknown,
