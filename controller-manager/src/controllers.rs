@@ -53,6 +53,9 @@ pub fn all() -> Vec<Controller> {
         "certificatesigningrequest-approving-controller" "csrapproving" "certificate-controller" on certificates::start_approver;
         "certificatesigningrequest-signing-controller" "csrsigning" "certificate-controller" on certificates::start_signer;
         "certificatesigningrequest-cleaner-controller" "csrcleaner" "certificate-controller" on certificates::start_cleaner;
+        "certificatesigningrequest-serving-approving-controller" "csrservingapproving" "kubelet-serving-approver" on certificates::start_serving_approver;
+        "bootstrap-signer-controller" "bootstrapsigner" "bootstrap-signer" off bootstrap::start_signer;
+        "token-cleaner-controller" "tokencleaner" "token-cleaner" off bootstrap::start_cleaner;
         // Nodes
         "node-ipam-controller" "nodeipam" "node-controller" on nodeipam::start;
         "node-lifecycle-controller" "nodelifecycle" "node-controller" on nodelifecycle::start;

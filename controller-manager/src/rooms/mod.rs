@@ -1,5 +1,6 @@
 //! One room per controller: what wakes it, what it observes, what it plans.
 
+pub mod bootstrap;
 pub mod certificates;
 pub mod deployment;
 pub mod endpoints;

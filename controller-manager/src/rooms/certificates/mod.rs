@@ -1,7 +1,12 @@
 //! Certificate signing requests: approving kubelets' own, signing what is approved, and clearing away old ones.
+//!
+//! Upstream leaves serving certificates of kubelets to an approver of the cluster's own; [`serving`] is one.
 
 mod request;
+mod serving;
 mod signer;
+
+pub use serving::start as start_serving_approver;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A PKCS#10 request, as far as the signers judge it.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509CertificationRequest};
@@ -10,10 +12,12 @@ pub struct Request {
     pub der: Vec<u8>,
     pub common_name: String,
     pub organizations: Vec<String>,
-    pub dns: usize,
-    pub ips: usize,
+    pub dns: Vec<String>,
+    pub ips: Vec<IpAddr>,
     pub emails: usize,
     pub uris: usize,
+    /// names of any other kind, and addresses that are none
+    pub others: usize,
 }
 
 impl Request {
@@ -42,11 +46,14 @@ impl Request {
 
     fn count(&mut self, name: &GeneralName<'_>) {
         match name {
-            GeneralName::DNSName(_) => self.dns += 1,
-            GeneralName::IPAddress(_) => self.ips += 1,
+            GeneralName::DNSName(name) => self.dns.push((*name).into()),
+            GeneralName::IPAddress(bytes) => match address(bytes) {
+                Some(ip) => self.ips.push(ip),
+                None => self.others += 1,
+            },
             GeneralName::RFC822Name(_) => self.emails += 1,
             GeneralName::URI(_) => self.uris += 1,
-            _ => {}
+            _ => self.others += 1,
         }
     }
 
@@ -63,7 +70,7 @@ impl Request {
     /// Whether it is a request for a kubelet's client certificate.
     pub fn is_kubelet_client(&self, usages: &[String]) -> Result<(), &'static str> {
         self.is_node()?;
-        match (self.dns, self.ips, self.emails, self.uris) {
+        match (self.dns.len(), self.ips.len(), self.emails, self.uris) {
             (0, 0, 0, 0) => {}
             (1.., ..) => return Err("DNS subjectAltNames are not allowed"),
             (_, 1.., ..) => return Err("IP subjectAltNames are not allowed"),
@@ -76,7 +83,7 @@ impl Request {
     /// Whether it is a request for a kubelet's serving certificate.
     pub fn is_kubelet_serving(&self, usages: &[String]) -> Result<(), &'static str> {
         self.is_node()?;
-        if self.dns + self.ips == 0 {
+        if self.dns.is_empty() && self.ips.is_empty() {
             return Err("DNS or IP subjectAltName is required");
         }
         if self.emails > 0 {
@@ -92,6 +99,11 @@ impl Request {
     pub fn is_client(&self, usages: &[String]) -> Result<(), &'static str> {
         only(usages, &["client auth"], &["digital signature", "key encipherment"])
     }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    four.or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 fn only(usages: &[String], required: &[&str], optional: &[&str]) -> Result<(), &'static str> {

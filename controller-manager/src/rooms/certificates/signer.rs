@@ -15,7 +15,7 @@ use rcgen::{
 use super::request::{Request, not_after};
 use crate::Config;
 
-/// A certificate lives at least this long.
+/// Nobody gets less by asking for less.
 const SHORTEST: Duration = Duration::from_secs(600);
 /// Clocks differ: validity begins a little earlier than now.
 const BACKDATE: Duration = Duration::from_secs(300);
@@ -100,10 +100,16 @@ impl Signers {
         if let Err(why) = (signer.check)(&request, &usages) {
             return Some(Err(Refusal::Invalid(why.into())));
         }
-        let asked = csr.spec.expiration_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
-        let ttl = asked.unwrap_or(self.longest).min(self.longest).max(SHORTEST);
+        let ttl = lifetime(csr.spec.expiration_seconds, self.longest);
         Some(issue(signer, &request, &usages, ttl, now).map_err(Refusal::Broken))
     }
+}
+
+/// How long a certificate lives: as long as asked, within limits; the upper one wins, so that a cluster may have
+/// lives of minutes.
+fn lifetime(asked: Option<i32>, longest: Duration) -> Duration {
+    let Some(asked) = asked else { return longest };
+    Duration::from_secs(asked.max(0) as u64).max(SHORTEST).min(longest)
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -242,6 +248,13 @@ mod tests {
         let mut strange = csr("system:node:a");
         strange.spec.signer_name = "example.com/x".into();
         assert!(signers().sign(&strange, now()).is_none());
+    }
+
+    #[test]
+    fn the_longest_life_is_the_last_word() {
+        let secs = |asked, longest| lifetime(asked, Duration::from_secs(longest)).as_secs();
+        assert_eq!([secs(None, 120), secs(Some(60), 120), secs(Some(3600), 120)], [120; 3]);
+        assert_eq!([secs(Some(60), 86400), secs(Some(3600), 86400), secs(Some(-1), 86400)], [600, 3600, 600]);
     }
 
     #[test]
