@@ -1,1 +1,23 @@
 //! What every everyday verb needs: the cluster as kubectl finds it, kinds by name, objects from files, printers.
+//!
+//! A verb parses its own flags, calls [`Globals::connect`], and works on [`serde_json::Value`] objects through
+//! [`Cluster`]. Failures are [`Error`]; [`report`] prints one the way kubectl does and gives the exit code.
+
+pub mod cluster;
+pub mod connect;
+pub mod discovery;
+pub mod error;
+pub mod globals;
+pub mod kind;
+pub mod kubeconfig;
+pub mod out;
+pub mod watch;
+
+pub(crate) use connect::connect_error;
+
+pub use cluster::{Answer, Call, Cluster, ListOptions, PatchType, Write};
+pub use discovery::Discovery;
+pub use error::{Error, Result, Status, report};
+pub use globals::Globals;
+pub use kind::Kind;
+pub use watch::Event;
