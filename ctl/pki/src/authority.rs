@@ -21,7 +21,7 @@ const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
 
 /// What a leaf certificate says of its holder.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Common name: the user, or the server's name.
     pub cn: String,
