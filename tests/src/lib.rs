@@ -13,6 +13,8 @@
 //! > text                                a line of standard input, after the command
 //! ```
 
+pub mod verbs;
+
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
