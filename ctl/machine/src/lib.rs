@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod clean;
 pub mod cri;
+pub mod files;
 pub mod health;
 pub mod made;
 pub mod paths;
