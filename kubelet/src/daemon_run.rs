@@ -46,9 +46,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     let ctx = Context::new(Arc::new(config), client, Arc::new(cri), cancel);
     let tls = certs::serving::tls(&ctx)?;
     start(&ctx).await?;
-    ctx.spawn("client certificate rotation", certs::client::rotate(ctx.clone()));
     tokio::select! {
         () = ctx.cancel.cancelled() => Ok(()),
+        ended = certs::client::rotate(ctx.clone()) => ended,
         ended = server::run(ctx.clone(), tls) => ended.context("kubelet server"),
     }
 }

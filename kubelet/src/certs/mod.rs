@@ -1,9 +1,10 @@
 //! The kubelet's certificates: its identity towards the API server (bootstrap and rotation) and the one it serves with.
 //!
-//! [`request`] makes and submits certificate signing requests, [`store`] keeps pairs on disk, [`client`] and
-//! [`serving`] decide when.
+//! [`request`] makes and submits certificate signing requests, [`store`] keeps pairs on disk, [`kubeconfig`] refers to
+//! them, [`client`] and [`serving`] decide when.
 
 pub mod client;
+mod kubeconfig;
 pub mod request;
 pub mod serving;
 pub mod store;
@@ -24,6 +25,20 @@ pub fn renew_at(not_before: Timestamp, not_after: Timestamp, random: f64) -> Tim
     let life = not_after.as_second().saturating_sub(not_before.as_second());
     let share = life as f64 * (0.7 + 0.2 * random);
     not_before.checked_add(Duration::from_secs_f64(share.max(0.0))).unwrap_or(not_after)
+}
+
+/// When to renew a pair that came into our hands at `obtained`. Signers date certificates back, which would use up
+/// most of a life of minutes; so life counts from the day we had it. Never within seconds, or a certificate that is
+/// issued all but expired would be asked for without end.
+pub fn renewal(
+    (not_before, not_after): (Timestamp, Timestamp),
+    obtained: Option<Timestamp>,
+    random: f64,
+    now: Timestamp,
+) -> Timestamp {
+    const PAUSE: Duration = Duration::from_secs(5);
+    let from = obtained.filter(|at| *at > not_before && *at < not_after).unwrap_or(not_before);
+    renew_at(from, not_after, random).max(now.checked_add(PAUSE).unwrap_or(now))
 }
 
 /// Sleeps until a time, in steps, because the wall clock may be set meanwhile.
@@ -55,5 +70,16 @@ mod tests {
         assert_eq!(renew_at(t(0), t(1000), 0.0), t(700));
         assert_eq!(renew_at(t(0), t(1000), 1.0), t(900));
         assert_eq!(renew_at(t(1000), t(0), 0.5), t(1000));
+    }
+
+    #[test]
+    fn a_short_life_counts_from_the_day_the_pair_was_had() {
+        let t = |s| Timestamp::from_second(s).unwrap();
+        let backdated = (t(700), t(1120));
+        assert_eq!(renewal(backdated, Some(t(1000)), 0.0, t(1000)), t(1084));
+        assert_eq!(renewal(backdated, None, 0.5, t(1000)), t(1036));
+        // a clock that was set back, and a life that is over
+        assert_eq!(renewal(backdated, Some(t(5000)), 0.5, t(1000)), t(1036));
+        assert_eq!(renewal(backdated, Some(t(1000)), 0.0, t(2000)), t(2005));
     }
 }

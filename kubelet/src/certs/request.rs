@@ -17,6 +17,10 @@ pub const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
 
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
+/// After this long a word is said about what is waited for.
+const USUAL: Duration = Duration::from_secs(15);
+/// A watch refused so often in a row will not be let in later.
+const REFUSALS: u32 = 5;
 
 /// What is asked for.
 pub struct Wish {
@@ -98,8 +102,15 @@ pub async fn obtain(
         Err(error) => return Err(error).context("submit the certificate signing request"),
     };
     tracing::info!(csr = name, signer = wish.signer, "waiting for the certificate");
-    let waiting = wait(api, &name);
-    tokio::time::timeout(patience, waiting)
+    let mut waiting = Box::pin(wait(api, &name));
+    if let Ok(outcome) = tokio::time::timeout(USUAL.min(patience), &mut waiting).await {
+        return outcome;
+    }
+    tracing::warn!(
+        csr = name,
+        "no certificate yet: the request must be approved (kubectl certificate approve) and signed by the controller manager"
+    );
+    tokio::time::timeout(patience.saturating_sub(USUAL), waiting)
         .await
         .with_context(|| format!("certificate signing request {name}"))?
 }
@@ -120,6 +131,10 @@ async fn wait(api: Api<CertificateSigningRequest>, name: &str) -> anyhow::Result
             Ok(Event::Delete(_)) => bail!("certificate signing request {name} was deleted"),
             Ok(_) => {}
             Err(error) => {
+                let error = anyhow::Error::from(error);
+                if failures > REFUSALS && matches!(code(&error), Some(401 | 403)) {
+                    return Err(error).with_context(|| format!("watch certificate signing request {name}"));
+                }
                 tracing::debug!(%error, "watching the certificate signing request");
                 tokio::time::sleep(super::backoff(failures)).await;
                 failures += 1;
@@ -127,6 +142,14 @@ async fn wait(api: Api<CertificateSigningRequest>, name: &str) -> anyhow::Result
         }
     }
     bail!("watch of certificate signing request {name} ended")
+}
+
+/// The HTTP status an API server answered with, if that is what went wrong.
+pub fn code(error: &anyhow::Error) -> Option<u16> {
+    error.chain().find_map(|e| match e.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    })
 }
 
 /// None while undecided, or approved and not yet signed.

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const YEAR: Duration = Duration::from_secs(365 * 86400);
@@ -62,33 +63,32 @@ impl Slot {
     }
 }
 
-/// Gets, renews, and gets anew when the node's addresses change.
+/// Gets, renews, and gets anew when the node's names change.
 async fn keep(ctx: Arc<Context>, slot: Arc<Slot>) {
     let Some(client) = ctx.client.clone() else { return };
     let store = Store::new(&ctx.config.cert_dir, "kubelet-server");
+    store.heal();
+    // A restart serves at once, before the node's names are known.
+    if let Some(pem) = store.read().filter(|pem| in_date(pem)) {
+        let _ = slot.load(&pem);
+    }
     let mut views = ctx.node.subscribe();
     let mut attempt = 0;
-    loop {
-        let sans = names(&views.borrow_and_update().clone(), &ctx.config);
-        if sans.is_empty() {
-            if views.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let due = store.read().and_then(|pem| due(&pem, &sans, &slot));
-        if let Some(due) = due {
+    while let Some(sans) = other_names(&mut views, &ctx.config, &[]).await {
+        let good = store.read().filter(|pem| in_date(pem) && covers(pem, &sans));
+        if let Some(validity) = good.and_then(|pem| slot.load(&pem).and_then(|()| store::validity(&pem)).ok())
+        {
+            let due = super::renewal(validity, store.obtained(), rand::random(), Timestamp::now());
             tokio::select! {
                 () = super::sleep_until(due) => {}
-                changed = views.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    continue;
-                }
+                _ = other_names(&mut views, &ctx.config, &sans) => continue,
             }
         }
-        match fetch(&client, &store, &ctx.config.node_name, sans).await {
+        let outcome = tokio::select! {
+            outcome = fetch(&client, &store, &ctx.config.node_name, sans.clone()) => outcome,
+            _ = other_names(&mut views, &ctx.config, &sans) => continue,
+        };
+        match outcome {
             Ok(()) => attempt = 0,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "getting a serving certificate");
@@ -99,14 +99,23 @@ async fn keep(ctx: Arc<Context>, slot: Arc<Slot>) {
     }
 }
 
-/// When the stored pair is to be renewed; None when it is of no use. Puts it to use otherwise.
-fn due(pem: &[u8], sans: &[SanType], slot: &Slot) -> Option<Timestamp> {
-    let (from, to) = store::validity(pem).ok()?;
-    if Timestamp::now() >= to || !covers(pem, sans) {
-        return None;
+/// The node's names, as soon as there are some and they are not those of `known`; `None` at the end.
+async fn other_names(
+    views: &mut watch::Receiver<Arc<NodeView>>,
+    config: &Config,
+    known: &[SanType],
+) -> Option<Vec<SanType>> {
+    loop {
+        let sans = names(&views.borrow_and_update().clone(), config);
+        if !sans.is_empty() && sans != known {
+            return Some(sans);
+        }
+        views.changed().await.ok()?;
     }
-    slot.load(pem).ok()?;
-    Some(super::renew_at(from, to, rand::random()))
+}
+
+fn in_date(pem: &[u8]) -> bool {
+    store::validity(pem).is_ok_and(|(_, to)| Timestamp::now() < to)
 }
 
 fn covers(pem: &[u8], sans: &[SanType]) -> bool {
@@ -135,7 +144,8 @@ async fn fetch(client: &kube::Client, store: &Store, node: &str, sans: Vec<SanTy
     let pair = key.serialize_pem();
     let cert = outcome?;
     daemon::cert::certified_key(&cert, pair.as_bytes()).context("the issued certificate")?;
-    store.put(&cert, pair.as_bytes(), Timestamp::now())?;
+    let path = store.put(&cert, pair.as_bytes(), Timestamp::now())?;
+    tracing::info!(path = %path.display(), "new serving certificate");
     Ok(())
 }
 
@@ -143,9 +153,16 @@ fn names(view: &NodeView, config: &Config) -> Vec<SanType> {
     if view.addresses.is_empty() {
         return Vec::new();
     }
-    let host = Ia5String::try_from(config.hostname.clone()).ok().map(SanType::DnsName);
-    let addresses = view.addresses.iter().map(|a| SanType::IpAddress(*a));
-    host.into_iter().chain(addresses).collect()
+    let mut ips = view.addresses.clone();
+    let host = match config.hostname.parse() {
+        Ok(ip) if ips.contains(&ip) => None,
+        Ok(ip) => {
+            ips.push(ip);
+            None
+        }
+        Err(_) => Ia5String::try_from(config.hostname.clone()).ok().map(SanType::DnsName),
+    };
+    host.into_iter().chain(ips.into_iter().map(SanType::IpAddress)).collect()
 }
 
 /// A CA for this once and a certificate by it, both in the certificate file, as upstream makes them.
@@ -187,6 +204,17 @@ fn dated(mut params: CertificateParams, now: Timestamp) -> anyhow::Result<Certif
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_as_host_name_is_an_address() {
+        let view = NodeView { addresses: vec!["10.0.0.1".parse().unwrap()], ..NodeView::default() };
+        let sans = |hostname: &str| names(&view, &Config { hostname: hostname.into(), ..Config::default() });
+        let ip = |s: &str| SanType::IpAddress(s.parse().unwrap());
+        assert_eq!(sans("n1"), [SanType::DnsName("n1".try_into().unwrap()), ip("10.0.0.1")]);
+        assert_eq!(sans("10.0.0.1"), [ip("10.0.0.1")]);
+        assert_eq!(sans("10.0.0.2"), [ip("10.0.0.1"), ip("10.0.0.2")]);
+        assert!(names(&NodeView::default(), &Config::default()).is_empty());
+    }
 
     #[test]
     fn a_self_made_pair_serves_and_names_its_host() {

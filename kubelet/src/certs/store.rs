@@ -36,11 +36,57 @@ impl Store {
         }
         content.extend_from_slice(key_pem);
         write_private(&path, &content)?;
+        self.point_at(&path)?;
+        self.thin(&path);
+        Ok(path)
+    }
+
+    /// All dated pairs, oldest first: their names sort by date.
+    fn pairs(&self) -> Vec<PathBuf> {
+        let prefix = format!("{}-", self.name);
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|e| e.path());
+        let dated = |path: &PathBuf| {
+            let rest = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(&prefix));
+            rest.is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()) && r.ends_with(".pem"))
+        };
+        let mut pairs: Vec<PathBuf> = entries.filter(dated).collect();
+        pairs.sort();
+        pairs
+    }
+
+    /// Removes old pairs: with lives of minutes they would fill the directory.
+    fn thin(&self, newest: &Path) {
+        const KEPT: usize = 5;
+        let old: Vec<PathBuf> = self.pairs().into_iter().filter(|p| p != newest).collect();
+        for path in old.iter().rev().skip(KEPT - 1) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Points the link at the newest whole pair when it leads nowhere, as after a crash or a hand's mistake.
+    pub fn heal(&self) {
+        let whole =
+            |path: &Path| fs::read(path).is_ok_and(|pem| daemon::cert::certified_key(&pem, &pem).is_ok());
+        if whole(&self.current()) {
+            return;
+        }
+        let Some(newest) = self.pairs().into_iter().rev().find(|p| whole(p)) else { return };
+        match self.point_at(&newest) {
+            Ok(()) => tracing::warn!(pair = %newest.display(), "link to the current certificate mended"),
+            Err(error) => tracing::warn!(%error, "link to the current certificate is broken"),
+        }
+    }
+
+    fn point_at(&self, path: &Path) -> std::io::Result<()> {
         let link = self.dir.join(format!("{}-current.pem.new", self.name));
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(&path, &link)?;
-        fs::rename(&link, self.current())?;
-        Ok(path)
+        std::os::unix::fs::symlink(path, &link)?;
+        fs::rename(&link, self.current())
+    }
+
+    /// When the newest pair was written.
+    pub fn obtained(&self) -> Option<Timestamp> {
+        Timestamp::try_from(fs::metadata(self.current()).ok()?.modified().ok()?).ok()
     }
 
     /// The newest pair, if there is one: its PEM text.
@@ -92,6 +138,14 @@ pub fn validity(pem: &[u8]) -> anyhow::Result<(Timestamp, Timestamp)> {
     Ok((Timestamp::from_second(v.not_before.timestamp())?, Timestamp::from_second(v.not_after.timestamp())?))
 }
 
+/// Common name of the first certificate in a PEM text.
+pub fn common_name(pem: &[u8]) -> Option<String> {
+    let certs = daemon::cert::certs_from_pem(pem).ok()?;
+    let (_, cert) = x509_parser::parse_x509_certificate(certs.first()?).ok()?;
+    let name = cert.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    Some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +167,26 @@ mod tests {
         assert!(daemon::cert::certified_key(&pem, &pem).is_ok());
         let (from, to) = validity(&pem).unwrap();
         assert!(from < to);
+    }
+
+    #[test]
+    fn old_pairs_go_and_a_broken_link_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path(), "kubelet-client");
+        let made = rcgen::generate_simple_self_signed(vec!["x".into()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        for second in 0..8 {
+            let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
+            store.put(cert.as_bytes(), key.as_bytes(), at).unwrap();
+        }
+        let pairs = store.pairs();
+        assert_eq!((pairs.len(), fs::read_link(store.current()).unwrap()), (5, pairs[4].clone()));
+        fs::write(&pairs[4], "cut off").unwrap();
+        store.heal();
+        assert_eq!(fs::read_link(store.current()).unwrap(), pairs[3]);
+        fs::remove_file(store.current()).unwrap();
+        store.heal();
+        assert_eq!(fs::read_link(store.current()).unwrap(), pairs[3]);
     }
 
     #[test]
