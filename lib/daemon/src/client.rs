@@ -3,7 +3,7 @@
 //! There is no rate limit on our side: the API server's priority and fairness is the one place that knows the load.
 //! When a client certificate is replaced on disk, new requests go over new connections made with the new one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -31,6 +31,8 @@ const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// A busy server is asked so many times more, after the wait it names, cut to this.
 const RETRIES: usize = 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Before an identity that came and was no good is looked at again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A silent connection is probed, so that a server that vanished is noticed while a watch is open.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -75,7 +77,48 @@ pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Clie
         return foreign(path).await.with_context(what);
     }
     let target = target(path).with_context(what)?;
-    build(target, identity(&resolved.user)?, token(&resolved.user)?, user_agent).with_context(what)
+    build(target, identity(path, &resolved.user)?, token(&resolved.user)?, user_agent).with_context(what)
+}
+
+/// As [`from_kubeconfig`], but waits for the files in which the identity is, and for the kubeconfig itself: a machine that
+/// joins a cluster gets them in the course of it.
+///
+/// # Errors
+/// Of what is there already and no good. What came while waiting is tried again, since it may have been half written.
+pub async fn once_identified(path: &Path, user_agent: &str) -> Result<kube::Client> {
+    let Some(file) = missing(path)? else { return from_kubeconfig(path, user_agent).await };
+    tracing::info!(file = %file.display(), "waiting for the identity, which is not there yet");
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match complete(path, user_agent).await {
+            Ok(client) => {
+                tracing::info!(kubeconfig = %path.display(), "the identity is there");
+                return Ok(client);
+            }
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+        tokio::time::sleep(spread(pause)).await;
+        pause = (pause * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn complete(path: &Path, user_agent: &str) -> Result<kube::Client> {
+    while let Some(file) = missing(path)? {
+        crate::files::appear(&file).await.with_context(|| format!("wait for {}", file.display()))?;
+    }
+    from_kubeconfig(path, user_agent).await
+}
+
+/// The first file of the identity that is not there.
+fn missing(path: &Path) -> Result<Option<PathBuf>> {
+    if !path.exists() {
+        return Ok(Some(path.to_owned()));
+    }
+    let user = kubeconfig::read(path).with_context(|| format!("kubeconfig {}", path.display()))?.user;
+    let certificate = user.client_certificate.filter(|_| user.client_certificate_data.is_none());
+    let key = user.client_key.filter(|_| user.client_key_data.is_none());
+    let token = user.token_file.filter(|_| user.token.is_none());
+    Ok([certificate, key, token].into_iter().flatten().find(|file| !file.exists()))
 }
 
 /// The server and CA of a kubeconfig, for clients with an identity of their own (see [`with_token`]).
@@ -141,14 +184,17 @@ fn token(user: &User) -> Result<Option<Token>> {
 
 type Identity = Reloading<CertifiedKey>;
 
-/// The client certificate, from data or from files. A file may hold both certificate and key.
-fn identity(user: &User) -> Result<Option<Identity>> {
+/// The client certificate, from data or from files. A file may hold both certificate and key. The kubeconfig itself is
+/// followed too: those with data in them are rewritten when the certificate is renewed.
+fn identity(path: &Path, user: &User) -> Result<Option<Identity>> {
     if user.client_certificate.is_none() && user.client_certificate_data.is_none() {
         return Ok(None);
     }
-    let user = user.clone();
-    let paths = [&user.client_certificate, &user.client_key].into_iter().flatten().cloned().collect();
+    let files = [&user.client_certificate, &user.client_key].into_iter().flatten().cloned();
+    let paths = std::iter::once(path.to_owned()).chain(files).collect();
+    let kubeconfig = path.to_owned();
     let load = move || {
+        let user = kubeconfig::read(&kubeconfig)?.user;
         let cert = pem(&user.client_certificate_data, &user.client_certificate)?.unwrap_or_default();
         let key = pem(&user.client_key_data, &user.client_key)?.unwrap_or_else(|| cert.clone());
         certified_key(&cert, &key)

@@ -62,6 +62,30 @@ impl DirWatch {
     }
 }
 
+/// Waits until there is something at `path`, which may be a while: directories on the way to it need not be there yet.
+///
+/// # Errors
+/// When a directory that is there cannot be watched.
+pub async fn appear(path: &Path) -> io::Result<()> {
+    loop {
+        let dir = nearest(path);
+        let watch = DirWatch::new(&dir)?;
+        if path.exists() {
+            return Ok(());
+        }
+        if nearest(path) == dir {
+            // An error means that this directory went; then another one is the nearest
+            let _ = watch.changed().await;
+        }
+    }
+}
+
+/// The directory that is there and closest to the file.
+fn nearest(path: &Path) -> PathBuf {
+    let mut above = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
+    above.find(|p| p.is_dir()).unwrap_or(Path::new(".")).to_owned()
+}
+
 fn alive(events: &[InotifyEvent]) -> io::Result<()> {
     if events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_IGNORED)) {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the watched directory is gone"));
@@ -122,6 +146,22 @@ mod tests {
         std::fs::write(dir.path().join("new"), "b").unwrap();
         std::fs::rename(dir.path().join("new"), &path).unwrap();
         tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_awaited_through_directories_to_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pki/deep/current.pem");
+        let awaited = path.clone();
+        let waiting = tokio::spawn(async move { appear(&awaited).await });
+        tokio::task::yield_now().await;
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tokio::task::yield_now().await;
+        std::fs::write(path.with_file_name("real.pem"), "x").unwrap();
+        assert!(!waiting.is_finished());
+        std::os::unix::fs::symlink("real.pem", &path).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap().unwrap();
+        appear(&path).await.unwrap();
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod kubeconfig;
 pub mod logging;
 pub mod metrics;
 pub mod nftables;
+pub mod notify;
 pub mod serving;
 pub mod signal;
 pub mod tasks;
