@@ -47,6 +47,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     // The port is held until the lease is released: the identity in the lease rests on it.
     let closing = CancellationToken::new();
     serve(&config, &client, &health, &tasks, &closing).await?;
+    daemon::notify::serving(&stop);
     let caches = Caches::new(client.clone(), tasks.clone());
     warm(&caches);
     let outcome = match config.leader_elect {

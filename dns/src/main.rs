@@ -62,6 +62,7 @@ async fn start(flags: Flags) -> Result<()> {
     let resolver = Resolver::new(zone, Arc::clone(&catalog), forwarder, synced.clone(), metrics.clone());
     let sockets = Sockets::bind(flags.listen, workers(&flags))?;
     let (stop, end) = (daemon::signal::shutdown(), CancellationToken::new());
+    daemon::notify::serving(&stop);
     let draining = Arc::new(AtomicBool::new(false));
     status(&flags, &synced, &draining, metrics, &end);
     let answering = tokio::spawn(serve(sockets, resolver, end.clone()));

@@ -43,7 +43,7 @@ async fn start(flags: &Flags) -> Result<()> {
     sysctl::oom_score(config.oom_score_adj);
     daemon::init_crypto();
     let client = match &config.kubeconfig {
-        Some(path) => daemon::client::from_kubeconfig(path, USER_AGENT).await?,
+        Some(path) => daemon::client::once_identified(path, USER_AGENT).await?,
         None => kube::Client::try_default().await.context("no --kubeconfig and no service account")?,
     };
     let metrics = Metrics::new(daemon::metrics::Metrics::new());

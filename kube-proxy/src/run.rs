@@ -120,6 +120,7 @@ pub fn cleanup(config: &Config) -> Result<()> {
 /// Runs until cancelled.
 pub async fn run(config: Config, client: Client, metrics: Metrics, token: CancellationToken) -> Result<()> {
     let mut nodes = watch(Api::<Node>::all(client.clone()), own_node(&config));
+    daemon::notify::waiting("this machine's Node");
     let Some(facts) = token.run_until_cancelled(first_facts(&mut nodes, &config)).await else {
         return Ok(());
     };
@@ -130,6 +131,7 @@ pub async fn run(config: Config, client: Client, metrics: Metrics, token: Cancel
     let teller = Teller::start(client.clone(), &config.node_name, &tasks);
     serve(&config, &condition, &metrics, &teller, &token);
     teller.started();
+    daemon::notify::serving(&token);
     let mut proxiers = Vec::new();
     for family in families {
         let kernel = Kernel::open().context("open a netlink socket")?;

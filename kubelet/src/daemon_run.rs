@@ -29,6 +29,9 @@ const RUNTIME_WAIT: Duration = Duration::from_secs(30);
 /// Runs a kubelet with the CRI runtime of its configuration until `cancel`.
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     preflight(&config)?;
+    if config.kubeconfig.as_ref().is_some_and(|path| !path.exists()) {
+        daemon::notify::waiting("a client certificate");
+    }
     certs::client::bootstrap(&config).await.context("TLS bootstrap")?;
     let client = match &config.kubeconfig {
         Some(path) => Some(daemon::client::from_kubeconfig(path, "kubelet/v1.36.2").await?),
@@ -46,6 +49,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     let ctx = Context::new(Arc::new(config), client, Arc::new(cri), cancel);
     let tls = certs::serving::tls(&ctx)?;
     start(&ctx).await?;
+    daemon::notify::serving(&ctx.cancel);
     tokio::select! {
         () = ctx.cancel.cancelled() => Ok(()),
         ended = certs::client::rotate(ctx.clone()) => ended,

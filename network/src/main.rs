@@ -69,7 +69,7 @@ async fn start(flags: Flags) -> Result<()> {
     sysctls();
     daemon::init_crypto();
     let client = match &flags.kubeconfig {
-        Some(path) => daemon::client::from_kubeconfig(path, USER_AGENT).await?,
+        Some(path) => daemon::client::once_identified(path, USER_AGENT).await?,
         None => kube::Client::try_default().await.context("no --kubeconfig and no service account")?,
     };
     let config = Config {

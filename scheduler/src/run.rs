@@ -47,6 +47,7 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     // The port is held until the lease is released: the identity in the lease rests on it.
     let closing = CancellationToken::new();
     serve(&flags, &health, &metrics, &tasks, &closing).await?;
+    daemon::notify::serving(&token);
 
     let caches = Caches::new(client.clone(), tasks.clone());
     let scheduler = assemble(&file, &client, &metrics, &tasks);

@@ -106,6 +106,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     tracing::info!(%address, "serving");
     let tasks = Tasks::new(CancellationToken::new());
     start(&app, &tasks);
+    daemon::notify::serving(&cancel);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(connection::accept(app.clone(), listener, tls, stop.clone()));
     tokio::select! {

@@ -3,6 +3,7 @@
 use super::task::ProbeTask;
 use crate::runtime::{Runtime, RuntimeError};
 use bytes::Bytes;
+use daemon::trust::AnyServer;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::{ContainerPort, GRPCAction, HTTPGetAction, TCPSocketAction};
@@ -263,44 +264,6 @@ fn same_host(from: &HttpTarget, location: &str) -> Option<HttpTarget> {
 }
 
 /// Probes do not verify: the certificate is for names, the probe knows an address.
-#[derive(Debug)]
-struct TrustAll;
-
-impl rustls::client::danger::ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
 async fn tls_connect(
     stream: TcpStream,
     host: &str,
@@ -310,10 +273,12 @@ async fn tls_connect(
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider);
         let config = match builder.with_safe_default_protocol_versions() {
-            Ok(b) => b.dangerous().with_custom_certificate_verifier(Arc::new(TrustAll)).with_no_client_auth(),
+            Ok(b) => {
+                b.dangerous().with_custom_certificate_verifier(AnyServer::verifier()).with_no_client_auth()
+            }
             Err(_) => rustls::ClientConfig::builder()
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAll))
+                .with_custom_certificate_verifier(AnyServer::verifier())
                 .with_no_client_auth(),
         };
         Arc::new(config)

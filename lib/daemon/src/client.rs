@@ -25,6 +25,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::cert::{Reloading, certified_key, root_store};
 use crate::kubeconfig::{self, User, decode};
+use crate::trust::AnyServer;
 
 /// Deadline for the response headers of an ordinary (not watching, not streaming) request.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -88,6 +89,7 @@ pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Clie
 pub async fn once_identified(path: &Path, user_agent: &str) -> Result<kube::Client> {
     let Some(file) = missing(path)? else { return from_kubeconfig(path, user_agent).await };
     tracing::info!(file = %file.display(), "waiting for the identity, which is not there yet");
+    crate::notify::waiting(&file.display().to_string());
     let mut pause = FIRST_PAUSE;
     loop {
         match complete(path, user_agent).await {
@@ -294,7 +296,7 @@ fn tls_config(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<rustls:
         None => rustls::RootCertStore::empty(),
     };
     let builder = match target.insecure {
-        true => builder.dangerous().with_custom_certificate_verifier(Arc::new(insecure::AnyServer)),
+        true => builder.dangerous().with_custom_certificate_verifier(AnyServer::verifier()),
         false => builder.with_root_certificates(roots),
     };
     let mut config = match key {
@@ -427,51 +429,6 @@ fn asked_to_wait<B>(answer: &Response<B>) -> Option<Duration> {
 /// Up to half as long again, so that those sent away together do not come back together.
 fn spread(wait: Duration) -> Duration {
     wait + wait.mul_f64(rand::random::<f64>() / 2.0)
-}
-
-/// What `insecure-skip-tls-verify: true` asks for.
-mod insecure {
-    use rustls::DigitallySignedStruct;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-
-    #[derive(Debug)]
-    pub struct AnyServer;
-
-    impl ServerCertVerifier for AnyServer {
-        fn verify_server_cert(
-            &self,
-            _end_entity: &CertificateDer<'_>,
-            _intermediates: &[CertificateDer<'_>],
-            _server_name: &ServerName<'_>,
-            _ocsp: &[u8],
-            _now: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _message: &[u8],
-            _cert: &CertificateDer<'_>,
-            _dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _message: &[u8],
-            _cert: &CertificateDer<'_>,
-            _dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-            rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod serving;
 pub mod signal;
 pub mod tasks;
 pub mod tls;
+pub mod trust;
 pub mod upgrade;
 
 /// Installs *ring* as the process-wide TLS provider. Safe to call any number of times.

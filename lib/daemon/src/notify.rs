@@ -10,9 +10,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+
+/// The task that feeds the watchdog.
+static FEEDING: Mutex<Option<AbortHandle>> = Mutex::new(None);
 
 /// The daemon serves: says READY=1, keeps the watchdog fed while the runtime turns, and says STOPPING=1 when the token is
 /// cancelled. Returns at once.
@@ -25,19 +30,34 @@ pub fn serving_while(token: &CancellationToken, health: Arc<Health>) {
     start(token, Some(health));
 }
 
-/// Says in a few words what the daemon does; `systemctl status` shows it.
-pub fn status(text: &str) {
-    if let Some(manager) = Manager::from_env() {
-        manager.tell(&format!("STATUS={}", text.replace('\n', " ")));
-    }
+/// The daemon has done what it can and waits for something that may be long in coming: that counts as ready, lest the
+/// manager lose patience. [`serving`] follows. Returns at once.
+pub fn waiting(what: &str) {
+    status(&format!("READY=1\nSTATUS=waiting for {what}"), None);
 }
 
 fn start(token: &CancellationToken, health: Option<Arc<Health>>) {
+    status("READY=1\nSTATUS=serving", health);
     let Some(manager) = Manager::from_env() else { return };
-    manager.tell("READY=1\nSTATUS=serving");
+    let token = token.clone();
+    tokio::spawn(async move {
+        token.cancelled().await;
+        manager.tell("STOPPING=1\nSTATUS=stopping");
+    });
+}
+
+/// Tells the state, and has the watchdog fed from now on.
+fn status(state: &str, health: Option<Arc<Health>>) {
+    let Some(manager) = Manager::from_env() else { return };
+    manager.tell(state);
     let pid = std::env::var("WATCHDOG_PID").ok();
     let period = watchdog(std::env::var("WATCHDOG_USEC").ok().as_deref(), pid.as_deref());
-    tokio::spawn(live(manager, token.clone(), period, health));
+    if let Some(period) = period {
+        let fed = tokio::spawn(feed(manager, period, health));
+        if let Some(before) = FEEDING.lock().replace(fed.abort_handle()) {
+            before.abort();
+        }
+    }
 }
 
 /// Half the time that the manager waits for a sign of life; none if it waits for none of ours.
@@ -49,24 +69,15 @@ fn watchdog(usec: Option<&str>, pid: Option<&str>) -> Option<Duration> {
     (usec > 0).then(|| Duration::from_micros(usec) / 2)
 }
 
-async fn live(
-    manager: Manager,
-    token: CancellationToken,
-    period: Option<Duration>,
-    health: Option<Arc<Health>>,
-) {
-    let beat = async {
-        let Some(period) = period else { return std::future::pending().await };
-        let mut ticks = tokio::time::interval(period);
-        loop {
-            ticks.tick().await;
-            if health.as_ref().is_none_or(|h| h.report("livez").0) {
-                manager.tell("WATCHDOG=1");
-            }
+/// Shows the manager that the runtime turns and, if asked for, that all checks pass. It goes on while the daemon drains.
+async fn feed(manager: Manager, period: Duration, health: Option<Arc<Health>>) {
+    let mut ticks = tokio::time::interval(period);
+    loop {
+        ticks.tick().await;
+        if health.as_ref().is_none_or(|h| h.report("livez").0) {
+            manager.tell("WATCHDOG=1");
         }
-    };
-    token.run_until_cancelled(beat).await;
-    manager.tell("STOPPING=1\nSTATUS=stopping");
+    }
 }
 
 /// Where the manager listens.
@@ -111,33 +122,30 @@ mod tests {
         String::from_utf8_lossy(&buffer[..heard.unwrap().unwrap()]).into_owned()
     }
 
-    async fn a_life(listener: UnixDatagram, name: &str) {
+    async fn is_fed_and_told(listener: UnixDatagram, name: &str) {
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::UnixDatagram::from_std(listener).unwrap();
-        let (token, health) = (CancellationToken::new(), Health::new());
-        let manager = Manager::at(&name.into()).unwrap();
-        let life = live(manager, token.clone(), Some(Duration::from_millis(5)), Some(health.clone()));
-        let life = tokio::spawn(life);
+        let manager = || Manager::at(&name.into()).unwrap();
+        let feeding = tokio::spawn(feed(manager(), Duration::from_millis(5), Some(Health::new())));
         assert_eq!(hear(&listener).await, "WATCHDOG=1");
         assert_eq!(hear(&listener).await, "WATCHDOG=1");
-        health.set("x", Err("stuck".into()));
-        token.cancel();
-        life.await.unwrap();
+        feeding.abort();
+        manager().tell("READY=1\nSTATUS=serving");
         let mut last = hear(&listener).await;
         while last == "WATCHDOG=1" {
             last = hear(&listener).await;
         }
-        assert_eq!(last, "STOPPING=1\nSTATUS=stopping");
+        assert_eq!(last, "READY=1\nSTATUS=serving");
     }
 
     #[tokio::test]
     async fn sockets_with_a_path_and_without() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        a_life(UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap()).await;
+        is_fed_and_told(UnixDatagram::bind(&path).unwrap(), path.to_str().unwrap()).await;
         let name = format!("coxswain-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
-        a_life(UnixDatagram::bind_addr(&address).unwrap(), &format!("@{name}")).await;
+        is_fed_and_told(UnixDatagram::bind_addr(&address).unwrap(), &format!("@{name}")).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -146,11 +154,11 @@ mod tests {
         let path = dir.path().join("notify");
         let listener = UnixDatagram::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (token, health) = (CancellationToken::new(), Health::new());
+        let health = Health::new();
         health.set("x", Err("stuck".into()));
-        let manager = Manager::at(&path.into_os_string()).unwrap();
-        let life = live(manager, token, Some(Duration::from_secs(1)), Some(health));
-        assert!(tokio::time::timeout(Duration::from_secs(10), life).await.is_err());
+        let feeding =
+            feed(Manager::at(&path.into_os_string()).unwrap(), Duration::from_secs(1), Some(health));
+        assert!(tokio::time::timeout(Duration::from_secs(10), feeding).await.is_err());
         assert!(listener.recv(&mut [0; 9]).is_err());
     }
 
