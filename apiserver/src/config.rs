@@ -11,7 +11,8 @@ use clap::{ArgAction, Parser};
 #[command(
     name = "kube-apiserver",
     about = "Serves the Kubernetes API from etcd.",
-    disable_version_flag = true
+    disable_version_flag = true,
+    args_override_self = true
 )]
 pub struct Config {
     /// Log verbosity.

@@ -12,6 +12,7 @@ use daemon::flags::{duration, split_accepted};
 #[command(
     name = "kube-controller-manager",
     version,
+    args_override_self = true,
     about = "Moves the cluster towards what its objects ask for"
 )]
 pub struct Config {

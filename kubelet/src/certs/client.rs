@@ -14,6 +14,7 @@ use std::time::Duration;
 const SERVER_PATIENCE: Duration = Duration::from_secs(60);
 /// A refused token may be one that was made a moment ago.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(10);
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
 const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(3600);
 const ROTATION_PATIENCE: Duration = Duration::from_secs(900);
 /// So long after its certificate's end a kubelet goes on trying; then it ends, to begin anew.
@@ -78,7 +79,7 @@ async fn ask(config: &Config, with: &Path, store: &Store) -> anyhow::Result<()> 
         if attempt == 0 {
             tracing::error!(error = format!("{error:#}"), "TLS bootstrap, trying again");
         }
-        tokio::time::sleep(super::backoff(attempt)).await;
+        tokio::time::sleep(super::backoff(attempt).min(REFUSAL_PAUSE)).await;
         attempt += 1;
     }
 }

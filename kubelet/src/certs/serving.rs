@@ -22,22 +22,23 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_secs(900);
 const YEAR: Duration = Duration::from_secs(365 * 86400);
 
-/// The serving identity as configured. With serverTLSBootstrap handshakes fail until the cluster has signed.
+/// The serving identity as configured. With serverTLSBootstrap, which beats files, handshakes fail until the cluster
+/// has signed.
 pub fn tls(ctx: &Arc<Context>) -> anyhow::Result<ServerTls> {
     let file = &ctx.config.file;
     let ca = &file.authentication.x509.client_ca_file;
     let ca = (!ca.is_empty()).then(|| Path::new(ca));
+    if file.server_tls_bootstrap && ctx.client.is_some() {
+        let slot = Arc::new(Slot::default());
+        ctx.spawn("serving certificate", keep(ctx.clone(), slot.clone()));
+        return ServerTls::from_resolver(slot, ca);
+    }
     if !file.tls_cert_file.is_empty() && !file.tls_private_key_file.is_empty() {
         return ServerTls::from_files(
             Path::new(&file.tls_cert_file),
             Path::new(&file.tls_private_key_file),
             ca,
         );
-    }
-    if file.server_tls_bootstrap && ctx.client.is_some() {
-        let slot = Arc::new(Slot::default());
-        ctx.spawn("serving certificate", keep(ctx.clone(), slot.clone()));
-        return ServerTls::from_resolver(slot, ca);
     }
     let (cert, key) = (ctx.config.cert_dir.join("kubelet.crt"), ctx.config.cert_dir.join("kubelet.key"));
     if !(cert.exists() && key.exists()) {
