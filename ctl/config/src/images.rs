@@ -35,3 +35,26 @@ fn repository(given: &str) -> &str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_images_come_from() {
+        let of = |repository: &str, dns: &str, tag: &str| {
+            let mut cluster =
+                ClusterConfiguration { image_repository: repository.into(), ..Default::default() };
+            cluster.dns.image_repository = dns.into();
+            cluster.dns.image_tag = tag.into();
+            images(&cluster).join(" ")
+        };
+        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
+        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
+        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1");
+        assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2");
+        let mut without = ClusterConfiguration::default();
+        without.dns.disabled = true;
+        assert_eq!(images(&without), ["coxswain.local/pause:1"]);
+    }
+}

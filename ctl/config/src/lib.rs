@@ -5,13 +5,16 @@
 //! Nothing here talks to the network.
 
 pub mod command;
+pub mod components;
 pub mod defaults;
 pub mod duration;
 pub mod facts;
 pub mod images;
 pub mod print;
 pub mod read;
+mod schema;
 pub mod types;
+mod v1beta3;
 pub mod validate;
 
 pub use command::{ConfigCommand, Pull, run};
