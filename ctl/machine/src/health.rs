@@ -1,10 +1,26 @@
 //! Waits for a daemon to be well, and says at once why it isn't.
 
+mod cause;
+
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use tokio::time::Instant;
 
-use crate::Services;
+pub use cause::{Cause, likely_cause};
+
+use crate::{Services, State};
+
+/// The daemon and its check are looked at this often while it comes up.
+const GLANCE: Duration = Duration::from_millis(100);
+/// One check takes no longer.
+const CHECK: Duration = Duration::from_secs(5);
+/// A daemon that ended this often will not come up by itself.
+const ENDINGS: u32 = 3;
+/// Nor one that ended this often and said why.
+const EXPLAINED: u32 = 2;
+/// Lines shown of a daemon's log.
+const WORDS: usize = 8;
 
 /// Waits until `check` passes, at most `limit`. Fails within seconds when the daemon keeps ending: the error holds how it
 /// ended, its last words, and the likely cause and cure recognised from them.
@@ -17,21 +33,162 @@ pub async fn healthy(
     check: impl AsyncFn() -> Result<()>,
     limit: Duration,
 ) -> Result<()> {
-    let _ = (services, name, limit);
-    check().await
+    let end = Instant::now() + limit;
+    let before = services.endings(name);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let answer = tokio::time::timeout(CHECK.min(left), check()).await;
+        let trouble = match answer {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "no answer".to_string(),
+        };
+        if let Some(how) = doomed(services, name, before) {
+            return Err(anyhow!(explain(services, name, &how)));
+        }
+        if Instant::now() >= end {
+            let how = format!("{}; its health check says: {trouble}", standing(services, name));
+            return Err(anyhow!(explain(services, name, &format!("not well within {limit:?}: {how}"))));
+        }
+        tokio::time::sleep(GLANCE.min(left)).await;
+    }
 }
 
-/// The likely cause and cure told by a daemon's last words.
-pub fn likely_cause(words: &str) -> Option<Cause> {
-    let _ = words;
-    None
+/// How the daemon keeps ending, if it will not come up by itself.
+fn doomed(services: &dyn Services, name: &str, before: u32) -> Option<String> {
+    let state = services.state(name).ok()?;
+    match state {
+        State::Absent => return Some("it is not installed".into()),
+        State::Stopped => return Some("it is stopped".into()),
+        _ => {}
+    }
+    let ended = services.endings(name).saturating_sub(before);
+    let explained = ended >= EXPLAINED && likely_cause(&services.last_words(name, WORDS)).is_some();
+    if ended < ENDINGS && !explained {
+        return None;
+    }
+    let how = if let State::Failed { how, .. } = state { how } else { "it ended".into() };
+    Some(format!("{how}, {ended} times in a row"))
 }
 
-/// Why a daemon ended, and what helps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cause {
-    /// What is wrong.
-    pub cause: &'static str,
-    /// What to do.
-    pub cure: &'static str,
+fn standing(services: &dyn Services, name: &str) -> String {
+    match services.state(name) {
+        Ok(State::Running { pid, .. }) => format!("it runs as process {pid}"),
+        Ok(State::Starting) => "it is starting".into(),
+        Ok(State::Failed { how, .. }) => how,
+        Ok(State::Stopped) => "it is stopped".into(),
+        Ok(State::Absent) => "it is not installed".into(),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+/// All that a person needs: what, how, its own words, the likely cause and what to do.
+fn explain(services: &dyn Services, name: &str, how: &str) -> String {
+    let words = services.last_words(name, WORDS);
+    let mut text = format!("{name}: {how}");
+    if words.is_empty() {
+        text.push_str("\nIt wrote nothing.");
+    } else {
+        text.push_str("\nIts last words:");
+        words.lines().for_each(|line| text.push_str(&format!("\n    {line}")));
+    }
+    if let Some(cause) = likely_cause(&words) {
+        text.push_str(&format!("\nLikely cause: {}.\nCure: {}.", cause.cause, cause.cure));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Changed, Daemon};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A daemon that has ended once more each time it is asked.
+    struct Falling {
+        ended: AtomicU32,
+        each: u32,
+        words: &'static str,
+    }
+
+    impl Services for Falling {
+        fn kind(&self) -> &'static str {
+            "fake"
+        }
+        fn install(&self, _: &Daemon) -> Result<Changed> {
+            Ok(Changed::No)
+        }
+        fn start(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn restart(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn stop(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn remove(&self, _: &str) -> Result<()> {
+            Ok(())
+        }
+        fn state(&self, _: &str) -> Result<State> {
+            Ok(State::Failed { how: "exited with code 1".into(), restarts: 0 })
+        }
+        fn last_words(&self, _: &str, _: usize) -> String {
+            self.words.into()
+        }
+        fn program(&self, program: &Path) -> Result<PathBuf> {
+            Ok(program.into())
+        }
+        fn endings(&self, _: &str) -> u32 {
+            self.ended.fetch_add(self.each, Ordering::Relaxed)
+        }
+    }
+
+    fn falling(each: u32, words: &'static str) -> Falling {
+        Falling { ended: AtomicU32::new(5), each, words }
+    }
+
+    async fn fails(services: &Falling, limit: u64) -> (String, Duration) {
+        let begun = Instant::now();
+        let check = async || anyhow::bail!("refused");
+        let error = healthy(services, "etcd", check, Duration::from_secs(limit)).await.unwrap_err();
+        (error.to_string(), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeated_endings_are_not_waited_for() {
+        let (error, took) = fails(&falling(1, "strange"), 240).await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert_eq!(error, "etcd: exited with code 1, 3 times in a row\nIts last words:\n    strange");
+        let (error, _) = fails(&falling(1, "no space left on device"), 240).await;
+        assert!(error.starts_with("etcd: exited with code 1, 2 times in a row"), "{error}");
+        assert!(error.contains("Likely cause: the disk is full"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_hangs_is_waited_for_to_the_end() {
+        let (error, took) = fails(&falling(0, ""), 30).await;
+        assert!(took >= Duration::from_secs(30) && took < Duration::from_secs(36), "{took:?}");
+        assert!(
+            error.contains("not well within 30s: exited with code 1; its health check says: refused"),
+            "{error}"
+        );
+        assert!(error.contains("It wrote nothing."), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_never_answers_has_a_limit() {
+        let begun = Instant::now();
+        let check = async || std::future::pending().await;
+        let services = falling(0, "");
+        let error = healthy(&services, "etcd", check, Duration::from_secs(7)).await.unwrap_err().to_string();
+        assert!(error.contains("no answer"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_good_check_ends_it_at_once() -> Result<()> {
+        healthy(&falling(1, ""), "etcd", async || Ok(()), Duration::from_secs(1)).await
+    }
 }

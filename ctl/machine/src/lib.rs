@@ -8,8 +8,10 @@ pub mod health;
 pub mod made;
 pub mod paths;
 pub mod preflight;
+mod process;
 pub mod services;
 pub mod supervisor;
+mod words;
 
 pub use health::healthy;
 pub use made::Made;

@@ -1,13 +1,19 @@
 //! The daemons of a machine: installed, started, stopped and asked for their state, under systemd or our own supervisor.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod dropin;
+mod supervised;
+mod systemd;
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Made;
+use crate::{Made, paths};
+pub use supervised::Supervised;
+pub use systemd::Systemd;
 
 /// One daemon to keep running.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,11 +111,18 @@ pub trait Services: Send + Sync {
     fn state(&self, name: &str) -> Result<State>;
     /// The last lines it wrote, for people; empty when there are none.
     fn last_words(&self, name: &str, lines: usize) -> String;
-    /// Where the daemon's program lies: `program` of a [`Daemon`], resolved.
+    /// Where a program lies: `program` of a [`Daemon`], resolved.
     ///
     /// # Errors
     /// When it is nowhere, naming the places.
-    fn program(&self, program: &std::path::Path) -> Result<PathBuf>;
+    fn program(&self, program: &Path) -> Result<PathBuf>;
+    /// How often it ended by itself since it was last started on purpose.
+    fn endings(&self, name: &str) -> u32 {
+        match self.state(name) {
+            Ok(State::Failed { restarts, .. }) => restarts,
+            _ => 0,
+        }
+    }
 }
 
 /// How services are run.
@@ -121,13 +134,20 @@ pub struct Options {
     pub coxctl: Option<PathBuf>,
 }
 
-/// systemd where it is the machine's first process, else the supervisor, which is started if it does not run.
+/// systemd where it is the machine's first process, else the supervisor, which is started with the first daemon if it does
+/// not run.
 ///
 /// # Errors
-/// When the supervisor can't be started.
+/// When this program can't be found, which may have to be the supervisor.
 pub fn services(options: &Options) -> Result<Box<dyn Services>> {
-    let _ = options;
-    anyhow::bail!("not yet")
+    if Path::new("/run/systemd/system").exists() {
+        return Ok(Box::new(Systemd::new(options.bin_dir.clone())));
+    }
+    let coxctl = match &options.coxctl {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().context("finding this program")?,
+    };
+    Ok(Box::new(Supervised::new(Default::default(), coxctl, options.bin_dir.clone())))
 }
 
 /// Installs a daemon and records it first.
@@ -135,6 +155,35 @@ pub fn services(options: &Options) -> Result<Box<dyn Services>> {
 /// # Errors
 /// As [`Services::install`] and the manifest's.
 pub fn install(services: &dyn Services, made: &mut Made, daemon: &Daemon) -> Result<Changed> {
+    made.contents(Path::new(paths::DAEMONS))?;
+    if services.kind() == "supervisor" {
+        made.contents(Path::new(paths::LOGS))?;
+    }
     made.unit(&daemon.name)?;
     services.install(daemon)
+}
+
+/// A program by its path, or by its name from `bin_dir`, the version in use, or the PATH.
+fn find(program: &Path, bin_dir: Option<&Path>) -> Result<PathBuf> {
+    let absolute = program.is_absolute();
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+    let mut places: Vec<PathBuf> = bin_dir.into_iter().map(Path::to_path_buf).collect();
+    places.push(paths::CURRENT.into());
+    places.extend(std::env::split_paths(&path));
+    let tried =
+        if absolute { vec![program.to_path_buf()] } else { places.iter().map(|p| p.join(program)).collect() };
+    match tried.into_iter().find(|p| runs(p)) {
+        Some(found) => Ok(found),
+        None if absolute => bail!("there is no program {}", program.display()),
+        None => bail!(
+            "there is no program {} in {} or on the PATH; give a bundle with --bundle",
+            program.display(),
+            bin_dir.unwrap_or(Path::new(paths::CURRENT)).display()
+        ),
+    }
+}
+
+fn runs(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
