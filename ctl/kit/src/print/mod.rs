@@ -1,0 +1,15 @@
+//! Printers: `-o` and what it makes of objects.
+
+pub mod columns;
+pub mod gotemplate;
+pub mod gotext;
+pub mod json;
+pub mod jsonpath;
+pub mod kyaml;
+pub mod output;
+pub mod sort;
+pub mod tab;
+pub mod table;
+pub mod yaml;
+
+pub use output::{Output, PrintArgs, Printer, done, hide_managed_fields, list_of};
