@@ -1,1 +1,24 @@
-//! From machines to a cluster: init, join, tokens, etcd members, upgrade, reset.
+//! A cluster's life as commands: made, joined, looked after, upgraded, taken away.
+
+pub mod api;
+pub mod clusterinfo;
+pub mod command;
+pub mod daemons;
+pub mod discovery;
+pub mod etcd;
+pub mod health;
+pub mod host;
+pub mod init;
+pub mod join;
+pub mod joinline;
+pub mod node;
+pub mod nodes;
+pub mod patches;
+pub mod paths;
+pub mod phase;
+pub mod say;
+pub mod table;
+pub mod token;
+pub mod upload;
+
+pub use command::{ClusterCommand, run};

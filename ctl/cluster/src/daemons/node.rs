@@ -1,0 +1,109 @@
+//! The units every node has: balancer, kubelet, proxy, network agent; and their files.
+
+use coxctl_config::{Arg, NodeRegistration};
+use coxctl_machine::Daemon;
+use serde_json::{Value, json};
+
+use super::{Args, BALANCER, KUBELET, NETWORK, PROXY, daemon};
+use crate::paths;
+
+/// The local balancer.
+pub fn balancer() -> Daemon {
+    let args = Args::default().set("config", paths::BALANCER_CONFIG).list();
+    daemon(BALANCER, BALANCER, args, &[], &[])
+}
+
+/// What the balancer knows before it has learned anything; `prefer` is this machine's own API server, or empty.
+pub fn balancer_config(prefer: &str, servers: &[String], ca_file: &str) -> Value {
+    json!({
+        "listen": "127.0.0.1:6444", "prefer": prefer, "servers": servers,
+        "kubeconfig": paths::KUBELET_CONF, "caFile": ca_file,
+    })
+}
+
+/// The kubelet.
+pub fn kubelet(flags: &[String]) -> Daemon {
+    let own = Args::default()
+        .set("bootstrap-kubeconfig", paths::BOOTSTRAP_CONF)
+        .set("kubeconfig", paths::KUBELET_CONF)
+        .set("config", paths::KUBELET_CONFIG);
+    let mut args = own.list();
+    args.extend_from_slice(flags);
+    daemon(KUBELET, KUBELET, args, &[], &[BALANCER])
+}
+
+/// The kubelet's flags in kubeadm-flags.env: the name when it isn't the machine's, the taints, the user's.
+pub fn kubelet_flags(registration: &NodeRegistration, hostname: &str, taints: &[Value]) -> Vec<String> {
+    let mut args = Args::default();
+    if registration.name != hostname {
+        args = args.set("hostname-override", &registration.name);
+    }
+    if !taints.is_empty() {
+        let all: Vec<String> = taints.iter().map(taint).collect();
+        args = args.set("register-with-taints", all.join(","));
+    }
+    args.with(&registration.kubelet_extra_args).list()
+}
+
+/// `key=value:Effect`, as flags want it.
+fn taint(taint: &Value) -> String {
+    let text = |k: &str| taint[k].as_str().unwrap_or_default();
+    format!("{}={}:{}", text("key"), text("value"), text("effect"))
+}
+
+/// The line of kubeadm-flags.env.
+pub fn flags_line(flags: &[String]) -> String {
+    format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
+}
+
+/// The flags in the text of kubeadm-flags.env.
+pub fn read_flags(text: &str) -> Vec<String> {
+    let line = text.lines().find_map(|l| l.trim().strip_prefix("KUBELET_KUBEADM_ARGS=")).unwrap_or_default();
+    line.trim_matches('"').split_whitespace().map(str::to_string).collect()
+}
+
+/// The service proxy.
+pub fn proxy(node: &str) -> Daemon {
+    let args = Args::default().set("config", paths::PROXY_CONFIG).set("hostname-override", node).list();
+    daemon(PROXY, PROXY, args, &[], &[BALANCER])
+}
+
+/// The network agent, with further arguments from the cluster's ConfigMap.
+pub fn network(node: &str, pod_subnet: &str, extra: &[Arg]) -> Daemon {
+    let args = Args::default()
+        .set("kubeconfig", paths::NETWORK_CONF)
+        .set("node-name", node)
+        .set("cluster-cidr", pod_subnet)
+        .with(extra);
+    daemon(NETWORK, NETWORK, args.list(), &[], &[BALANCER])
+}
+
+/// The kubeconfig of a daemon that shows the kubelet's certificate and goes through the local balancer.
+pub fn agent_kubeconfig(user: &str, ca_pem: &str) -> Value {
+    let credentials =
+        json!({"client-certificate": paths::KUBELET_CLIENT, "client-key": paths::KUBELET_CLIENT});
+    behind_balancer(user, ca_pem, credentials)
+}
+
+/// A kubeconfig whose server is the local balancer.
+pub fn behind_balancer(user: &str, ca_pem: &str, credentials: Value) -> Value {
+    use crate::api::objects::{Ca, kubeconfig};
+    kubeconfig(paths::BALANCER_URL, Some(paths::BALANCER_SERVER_NAME), &Ca::Pem(ca_pem), user, credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::objects::control_plane_taint;
+
+    #[test]
+    fn flags_survive_their_file() {
+        let mut registration = NodeRegistration { name: "a".into(), ..NodeRegistration::default() };
+        assert!(kubelet_flags(&registration, "a", &[]).is_empty());
+        registration.kubelet_extra_args = vec![Arg { name: "v".into(), value: "4".into() }];
+        let flags = kubelet_flags(&registration, "b", &[control_plane_taint()]);
+        let taint = "--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule";
+        assert_eq!(flags, ["--hostname-override=a", taint, "--v=4"]);
+        assert_eq!(read_flags(&flags_line(&flags)), flags);
+    }
+}

@@ -1,0 +1,310 @@
+//! The flags of `init`, kubeadm's and ours, and how they become configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use coxctl_config::{
+    BootstrapToken, Facts, GoDuration, Init, Patches, default_init, read_init, validate_init,
+};
+
+/// Flags of `init`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct InitArgs {
+    /// Run one phase alone
+    #[command(subcommand)]
+    pub phase: Option<PhaseCommand>,
+    /// Configuration file (kubeadm.k8s.io/v1beta4)
+    #[arg(long, global = true)]
+    pub config: Option<PathBuf>,
+    /// Address the API server tells others [default: that of the default route]
+    #[arg(long, global = true)]
+    pub apiserver_advertise_address: Option<String>,
+    /// Port of the API server [default: 6443]
+    #[arg(long, global = true)]
+    pub apiserver_bind_port: Option<i32>,
+    /// More names and addresses for the API server's certificate
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub apiserver_cert_extra_sans: Vec<String>,
+    /// Directory of certificates [default: /etc/kubernetes/pki]
+    #[arg(long, global = true)]
+    pub cert_dir: Option<String>,
+    /// Key the uploaded certificates are encrypted with (64 hexadecimal digits)
+    #[arg(long, global = true)]
+    pub certificate_key: Option<String>,
+    /// HOST[:PORT] at which any control plane can be reached
+    #[arg(long, global = true)]
+    pub control_plane_endpoint: Option<String>,
+    /// Socket of the container runtime
+    #[arg(long, global = true)]
+    pub cri_socket: Option<String>,
+    /// Show what would be done, change nothing
+    #[arg(long, global = true)]
+    pub dry_run: bool,
+    /// Feature gates, NAME=true|false,…
+    #[arg(long, global = true)]
+    pub feature_gates: Option<String>,
+    /// Checks whose errors are warnings (`all`: every one)
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub ignore_preflight_errors: Vec<String>,
+    /// Registry the images come from
+    #[arg(long, global = true)]
+    pub image_repository: Option<String>,
+    /// Version of Kubernetes
+    #[arg(long, global = true)]
+    pub kubernetes_version: Option<String>,
+    /// The node's name [default: the host name]
+    #[arg(long, global = true)]
+    pub node_name: Option<String>,
+    /// Directory of patches
+    #[arg(long, global = true)]
+    pub patches: Option<String>,
+    /// Addresses of pods [default: 10.244.0.0/16]
+    #[arg(long, global = true)]
+    pub pod_network_cidr: Option<String>,
+    /// Addresses of services [default: 10.96.0.0/12]
+    #[arg(long, global = true)]
+    pub service_cidr: Option<String>,
+    /// Domain of services [default: cluster.local]
+    #[arg(long, global = true)]
+    pub service_dns_domain: Option<String>,
+    /// Do not print the certificate key
+    #[arg(long, global = true)]
+    pub skip_certificate_key_print: bool,
+    /// Do not print the token
+    #[arg(long, global = true)]
+    pub skip_token_print: bool,
+    /// Phases to leave out
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub skip_phases: Vec<String>,
+    /// The bootstrap token [default: a new one]
+    #[arg(long, global = true)]
+    pub token: Option<String>,
+    /// Life of the token; 0 is for ever [default: 24h]
+    #[arg(long, global = true)]
+    pub token_ttl: Option<String>,
+    /// Upload the control planes' certificates, encrypted
+    #[arg(long, global = true)]
+    pub upload_certs: bool,
+    /// How nodes reach each other's pods: auto, host-gw or vxlan [default: auto]
+    #[arg(long, global = true)]
+    pub network_backend: Option<String>,
+    /// Programs and images from this bundle
+    #[arg(long, global = true)]
+    pub bundle: Option<PathBuf>,
+    /// Programs from this directory
+    #[arg(long, global = true, hide = true)]
+    pub bin_dir: Option<PathBuf>,
+    /// How much is printed
+    #[arg(short, long, global = true, default_value_t = 0)]
+    pub v: u8,
+}
+
+/// `init phase …`
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum PhaseCommand {
+    /// Run one phase, or one part of it, alone
+    Phase {
+        /// The phase, and its part (`all`: every part)
+        #[arg(required = true, num_args = 1..=2)]
+        name: Vec<String>,
+    },
+}
+
+impl InitArgs {
+    /// The phase asked for; empty: all.
+    pub fn only(&self) -> Vec<String> {
+        match &self.phase {
+            Some(PhaseCommand::Phase { name }) => name.clone(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The whole configuration: file, flags, defaults; checked.
+    ///
+    /// # Errors
+    /// When a file or flag is wrong, or a flag must not be mixed with a file.
+    pub fn configuration(&self, facts: &Facts) -> Result<Init> {
+        let mut init = match &self.config {
+            Some(file) => {
+                self.refuse_mixed()?;
+                let text =
+                    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+                let (init, warnings) = read_init(&text).with_context(|| file.display().to_string())?;
+                warnings.iter().for_each(|w| crate::say::warn("config", w));
+                init
+            }
+            None => Init::default(),
+        };
+        self.apply(&mut init)?;
+        default_init(&mut init, facts);
+        if init.cluster.networking.pod_subnet.is_empty() {
+            init.cluster.networking.pod_subnet = "10.244.0.0/16".into();
+        }
+        check(validate_init(&init))?;
+        Ok(init)
+    }
+
+    /// Flags that say the same as a configuration file may not be given beside one.
+    fn refuse_mixed(&self) -> Result<()> {
+        let given = [
+            ("apiserver-advertise-address", self.apiserver_advertise_address.is_some()),
+            ("apiserver-bind-port", self.apiserver_bind_port.is_some()),
+            ("apiserver-cert-extra-sans", !self.apiserver_cert_extra_sans.is_empty()),
+            ("cert-dir", self.cert_dir.is_some()),
+            ("certificate-key", self.certificate_key.is_some()),
+            ("control-plane-endpoint", self.control_plane_endpoint.is_some()),
+            ("cri-socket", self.cri_socket.is_some()),
+            ("feature-gates", self.feature_gates.is_some()),
+            ("image-repository", self.image_repository.is_some()),
+            ("kubernetes-version", self.kubernetes_version.is_some()),
+            ("patches", self.patches.is_some()),
+            ("pod-network-cidr", self.pod_network_cidr.is_some()),
+            ("service-cidr", self.service_cidr.is_some()),
+            ("service-dns-domain", self.service_dns_domain.is_some()),
+            ("token", self.token.is_some()),
+            ("token-ttl", self.token_ttl.is_some()),
+        ];
+        refuse(&given)
+    }
+
+    fn apply(&self, init: &mut Init) -> Result<()> {
+        let own = &mut init.init;
+        set(&mut own.local_api_endpoint.advertise_address, &self.apiserver_advertise_address);
+        if let Some(port) = self.apiserver_bind_port {
+            own.local_api_endpoint.bind_port = port;
+        }
+        set(&mut own.certificate_key, &self.certificate_key);
+        set(&mut own.node_registration.name, &self.node_name);
+        set(&mut own.node_registration.cri_socket, &self.cri_socket);
+        own.node_registration.ignore_preflight_errors.extend(self.ignore_preflight_errors.iter().cloned());
+        own.skip_phases.extend(self.skip_phases.iter().cloned());
+        own.dry_run |= self.dry_run;
+        if let Some(directory) = &self.patches {
+            own.patches = Some(Patches { directory: directory.clone() });
+        }
+        self.apply_token(init)?;
+        self.apply_cluster(init)
+    }
+
+    fn apply_cluster(&self, init: &mut Init) -> Result<()> {
+        let cluster = &mut init.cluster;
+        cluster.api_server.cert_sans.extend(self.apiserver_cert_extra_sans.iter().cloned());
+        set(&mut cluster.certificates_dir, &self.cert_dir);
+        set(&mut cluster.control_plane_endpoint, &self.control_plane_endpoint);
+        set(&mut cluster.image_repository, &self.image_repository);
+        set(&mut cluster.kubernetes_version, &self.kubernetes_version);
+        set(&mut cluster.networking.pod_subnet, &self.pod_network_cidr);
+        set(&mut cluster.networking.service_subnet, &self.service_cidr);
+        set(&mut cluster.networking.dns_domain, &self.service_dns_domain);
+        for gate in self.feature_gates.iter().flat_map(|g| g.split(',')).filter(|g| !g.is_empty()) {
+            let (name, value) = gate
+                .split_once('=')
+                .with_context(|| format!("--feature-gates {gate:?}: want NAME=true|false"))?;
+            let value =
+                value.parse().with_context(|| format!("--feature-gates {gate:?}: want NAME=true|false"))?;
+            cluster.feature_gates.insert(name.into(), value);
+        }
+        Ok(())
+    }
+
+    fn apply_token(&self, init: &mut Init) -> Result<()> {
+        if self.token.is_none() && self.token_ttl.is_none() {
+            return Ok(());
+        }
+        let mut token = BootstrapToken::default();
+        if let Some(text) = &self.token {
+            token.token = coxctl_pki::token::Token::parse(text)?.to_string();
+        }
+        if let Some(ttl) = &self.token_ttl {
+            token.ttl = Some(duration("--token-ttl", ttl)?);
+        }
+        init.init.bootstrap_tokens = vec![token];
+        Ok(())
+    }
+}
+
+/// Refuses those flags that were given beside a configuration file.
+///
+/// # Errors
+/// When there is one.
+pub fn refuse(given: &[(&str, bool)]) -> Result<()> {
+    let mixed: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
+    match mixed.is_empty() {
+        true => Ok(()),
+        false => bail!("can not mix '--config' with arguments {mixed:?}"),
+    }
+}
+
+/// Overwrites with a flag that was given.
+pub fn set(field: &mut String, flag: &Option<String>) {
+    if let Some(value) = flag {
+        field.clone_from(value);
+    }
+}
+
+/// A duration as Go writes it.
+///
+/// # Errors
+/// When it is none.
+pub fn duration(flag: &str, text: &str) -> Result<GoDuration> {
+    if text == "0" {
+        return Ok(GoDuration(0));
+    }
+    text.parse::<GoDuration>().map_err(|e| anyhow::anyhow!("{flag} {text:?}: {e}"))
+}
+
+/// All that is wrong with a configuration, as one error.
+///
+/// # Errors
+/// When there is anything.
+pub fn check(wrong: Vec<coxctl_config::FieldError>) -> Result<()> {
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    bail!("{}", if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: InitArgs,
+    }
+
+    fn parse(line: &str) -> InitArgs {
+        Program::try_parse_from(line.split(' ')).unwrap().args
+    }
+
+    #[test]
+    fn phases_take_the_same_flags() {
+        let args = parse("init phase certs all --cert-dir /x");
+        assert_eq!((args.only(), args.cert_dir.as_deref()), (vec!["certs".into(), "all".into()], Some("/x")));
+        assert!(parse("init").only().is_empty());
+    }
+
+    #[test]
+    fn flags_become_configuration() {
+        let args = parse(
+            "init --token abcdef.0123456789abcdef --token-ttl 0 --service-cidr 10.1.0.0/16 --feature-gates A=true",
+        );
+        let mut init = Init::default();
+        args.apply(&mut init).unwrap();
+        assert_eq!(init.init.bootstrap_tokens[0].ttl, Some(GoDuration(0)));
+        assert_eq!(init.cluster.networking.service_subnet, "10.1.0.0/16");
+        assert_eq!(init.cluster.feature_gates.get("A"), Some(&true));
+        assert!(parse("init --token nonsense").apply(&mut init).is_err());
+        assert!(parse("init --feature-gates A").apply(&mut init).is_err());
+    }
+
+    #[test]
+    fn a_file_may_not_be_contradicted() {
+        let error = parse("init --config /x --token abcdef.0123456789abcdef").refuse_mixed().unwrap_err();
+        assert_eq!(error.to_string(), r#"can not mix '--config' with arguments ["token"]"#);
+        parse("init --config /x --node-name n --skip-phases a,b").refuse_mixed().unwrap();
+    }
+}

@@ -1,0 +1,58 @@
+//! Phases `etcd` and `control-plane`: the units, started one right after the other; they wait for each other by themselves.
+
+use std::path::Path;
+
+use anyhow::Result;
+use futures::FutureExt;
+
+use super::Run;
+use crate::daemons::{control_plane, etcd};
+use crate::phase::Phase;
+use crate::say;
+
+/// The parts of `etcd`.
+pub static ETCD: &[Phase<Run>] =
+    &[Phase::step("local", "Start a single-node, local etcd", |r| async { local_etcd(r) }.boxed_local())];
+
+/// The parts of `control-plane`.
+pub static PARTS: &[Phase<Run>] = &[
+    Phase::step("apiserver", "Start the kube-apiserver", |r| async { api_server(r) }.boxed_local()),
+    Phase::step("controller-manager", "Start the kube-controller-manager", |r| {
+        async { controller_manager(r) }.boxed_local()
+    }),
+    Phase::step("scheduler", "Start the kube-scheduler", |r| async { scheduler(r) }.boxed_local()),
+];
+
+fn local_etcd(run: &Run) -> Result<()> {
+    let Some(local) = run.local_etcd() else {
+        say::line("etcd", "Using an external etcd");
+        return Ok(());
+    };
+    say::line("etcd", "Starting the local etcd");
+    crate::etcd::data_dir(&run.host, &local.data_dir)?;
+    let member = etcd::Member {
+        name: run.node(),
+        advertise: &run.config.init.local_api_endpoint.advertise_address,
+        pki: &run.config.cluster.certificates_dir,
+        local: &local,
+        existing: &[],
+        version: crate::etcd::program_version(&run.host),
+    };
+    run.host.run(&etcd::unit(&member))
+}
+
+fn api_server(run: &Run) -> Result<()> {
+    say::line("control-plane", "Starting \"kube-apiserver\"");
+    run.host.run(&control_plane::api_server(&run.config.cluster, &run.config.init.local_api_endpoint))
+}
+
+fn controller_manager(run: &Run) -> Result<()> {
+    say::line("control-plane", "Starting \"kube-controller-manager\"");
+    let signs = run.host.path(run.pki("ca.key")).exists() || Path::new(&run.pki("ca.key")).exists();
+    run.host.run(&control_plane::controller_manager(&run.config.cluster, signs))
+}
+
+fn scheduler(run: &Run) -> Result<()> {
+    say::line("control-plane", "Starting \"kube-scheduler\"");
+    run.host.run(&control_plane::scheduler(&run.config.cluster))
+}

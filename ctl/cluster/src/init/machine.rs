@@ -1,0 +1,92 @@
+//! Phases about the machine: `preflight`, `bundle`, `balancer`, `kubelet-start`.
+
+use anyhow::Result;
+use coxctl_config::images;
+use coxctl_machine::preflight::{Command, Wanted};
+use sha2::{Digest, Sha256};
+
+use super::Run;
+use crate::{node, paths, say};
+
+/// Checks the machine, then says in the manifest that the work begins.
+pub async fn preflight(run: &Run) -> Result<()> {
+    say::line("preflight", "Running pre-flight checks");
+    let wanted = wanted(run);
+    node::preflight(&run.host, &wanted, &run.config.init.node_registration.ignore_preflight_errors).await?;
+    if !run.host.is_dry() {
+        run.host.made().begin("init", &wanted.fingerprint)?;
+    }
+    Ok(())
+}
+
+fn wanted(run: &Run) -> Wanted {
+    let (cluster, own) = (&run.config.cluster, &run.config.init);
+    let local = run.local_etcd();
+    let offline = run.bundle.is_some();
+    Wanted {
+        command: Command::Init,
+        node_name: run.node().into(),
+        bind_port: u16::try_from(own.local_api_endpoint.bind_port).unwrap_or(6443),
+        server: own.local_api_endpoint.advertise_address.clone(),
+        service_subnets: node::list(&cluster.networking.service_subnet),
+        pod_subnets: node::list(&cluster.networking.pod_subnet),
+        etcd_data_dir: local.as_ref().map(|l| l.data_dir.clone().into()),
+        external_etcd: cluster.etcd.external.iter().flat_map(|e| e.endpoints.clone()).collect(),
+        external_etcd_files: cluster.etcd.external.iter().flat_map(node::external_etcd_files).collect(),
+        cri_socket: own.node_registration.cri_socket.clone(),
+        certificates_dir: cluster.certificates_dir.clone().into(),
+        kubernetes_version: cluster.kubernetes_version.clone(),
+        images: if offline || run.host.is_dry() { Vec::new() } else { images(cluster) },
+        pull: node::pull_policy(&own.node_registration.image_pull_policy),
+        fingerprint: fingerprint(run),
+        programs: if offline { Vec::new() } else { node::programs(true, local.is_some()) },
+        ..Wanted::default()
+    }
+}
+
+/// What makes this cluster this cluster: its document and the node's name and address, without what is made anew each time.
+fn fingerprint(run: &Run) -> String {
+    let text = format!(
+        "{}\n{}\n{}",
+        coxctl_config::cluster_document(&run.config.cluster),
+        run.node(),
+        run.endpoint()
+    );
+    hex::encode(Sha256::digest(text))
+}
+
+/// Unpacks the bundle; its images come in beside the phases that do not need them.
+pub async fn bundle(run: &Run) -> Result<()> {
+    let Some(bundle) = &run.bundle else { return Ok(()) };
+    let task = node::install_bundle(&run.host, bundle, &run.config.init.node_registration.cri_socket)?;
+    run.state.lock().images = task;
+    Ok(())
+}
+
+/// The node's way to the API servers.
+pub async fn balancer(run: &Run) -> Result<()> {
+    say::line("balancer", "Starting the local balancer");
+    let own = run.endpoint();
+    node::balancer(&run.host, &own, std::slice::from_ref(&own), &run.pki("ca.crt"))
+}
+
+/// Writes the kubelet's files and starts it, under the rotating certificate from the beginning.
+pub async fn kubelet(run: &Run) -> Result<()> {
+    let images = run.state.lock().images.take();
+    if let Some(images) = images {
+        images.await??;
+    }
+    let registration = &run.config.init.node_registration;
+    node::settings(&run.host)?;
+    let taints = node::taints(registration, true);
+    let patches = run.config.init.patches.as_ref();
+    let flags =
+        node::write_kubelet(&run.host, &run.config.kubelet, registration, &taints, &run.facts, patches)?;
+    let finalizing = !run.config.init.skip_phases.iter().any(|s| s.starts_with("kubelet-finalize"));
+    if finalizing && !run.host.is_dry() {
+        node::adopt_identity(&run.host)?;
+        coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
+    }
+    say::line("kubelet-start", "Starting the kubelet");
+    run.host.run(&crate::daemons::node::kubelet(&flags))
+}

@@ -1,0 +1,182 @@
+//! The phases every joining machine goes through.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use coxctl_config::{images, local_endpoint};
+use coxctl_machine::preflight::{Command, Wanted};
+use serde_json::Value;
+
+use super::Run;
+use crate::discovery::{address_of, host_of};
+use crate::init::limit;
+use crate::{api, daemons, health, node, nodes, paths, say};
+
+/// Finds the cluster, checks the machine, then says in the manifest that the work begins.
+pub async fn preflight(run: &Run) -> Result<()> {
+    say::line("preflight", "Running pre-flight checks");
+    let wanted = wanted(run).await?;
+    node::preflight(&run.host, &wanted, &run.config.join.node_registration.ignore_preflight_errors).await?;
+    alone(run).await?;
+    if !run.host.is_dry() {
+        run.host.made().begin("join", &wanted.fingerprint)?;
+    }
+    Ok(())
+}
+
+async fn wanted(run: &Run) -> Result<Wanted> {
+    let found = run.found().await?;
+    let cluster = &run.fetched().await?.cluster;
+    let registration = &run.config.join.node_registration;
+    let (control, offline) = (run.control(), run.bundle.is_some());
+    let etcd = crate::init::local_etcd(cluster).filter(|_| control.is_some());
+    Ok(Wanted {
+        command: if control.is_some() { Command::JoinControlPlane } else { Command::JoinWorker },
+        node_name: run.node().into(),
+        bind_port: control.and_then(|c| u16::try_from(c.bind_port).ok()).unwrap_or(6443),
+        server: host_of(&address_of(&found.cluster.server)).into(),
+        service_subnets: node::list(&cluster.networking.service_subnet),
+        pod_subnets: node::list(&cluster.networking.pod_subnet),
+        etcd_data_dir: etcd.as_ref().map(|l| l.data_dir.clone().into()),
+        cri_socket: registration.cri_socket.clone(),
+        certificates_dir: cluster.certificates_dir.clone().into(),
+        ca_cert_path: run.config.join.ca_cert_path.clone().into(),
+        kubernetes_version: cluster.kubernetes_version.clone(),
+        images: if offline || run.host.is_dry() { Vec::new() } else { images(cluster) },
+        pull: node::pull_policy(&registration.image_pull_policy),
+        fingerprint: format!(
+            "{} {} {}",
+            found.cluster.server,
+            run.node(),
+            control.map(local_endpoint).unwrap_or_default()
+        ),
+        clock_skew: found.skew,
+        programs: if offline { Vec::new() } else { node::programs(control.is_some(), etcd.is_some()) },
+        ..Wanted::default()
+    })
+}
+
+/// Two machines must not share a name: a node of ours that is Ready is somebody else unless we hold its certificate or
+/// it says that it runs on this machine.
+async fn alone(run: &Run) -> Result<()> {
+    let client = run.bootstrap().await?;
+    let asked = tokio::time::timeout(api::CALL, api::get(&client, "Node", None, run.node())).await;
+    let node = match asked.context("the API server does not answer")? {
+        Ok(node) => node,
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Ok(()),
+        Err(error) => return Err(error).context("asking for a node of this name"),
+    };
+    if nodes::is_ready(&node) && !Path::new(paths::KUBELET_CLIENT).exists() && !same_machine(&node) {
+        let address =
+            node.pointer("/status/addresses/0/address").and_then(Value::as_str).unwrap_or("another machine");
+        bail!(
+            "a Node with name {:?} and status \"Ready\" already exists in the cluster ({address}). You must delete the existing Node or change the name of this new joining Node (--node-name)",
+            run.node()
+        );
+    }
+    Ok(())
+}
+
+fn same_machine(node: &Value) -> bool {
+    let theirs = node.pointer("/status/nodeInfo/machineID").and_then(Value::as_str).unwrap_or_default();
+    let ours = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    !theirs.is_empty() && theirs == ours.trim()
+}
+
+/// Unpacks the bundle; its images come in beside the phases that do not need them.
+pub async fn bundle(run: &Run) -> Result<()> {
+    let Some(bundle) = &run.bundle else { return Ok(()) };
+    let task = node::install_bundle(&run.host, bundle, &run.config.join.node_registration.cri_socket)?;
+    *run.images.lock() = task;
+    Ok(())
+}
+
+/// The authority and the node's way to the API servers.
+pub async fn balancer(run: &Run) -> Result<()> {
+    say::line("balancer", "Starting the local balancer");
+    let found = run.found().await?;
+    let ca = &run.config.join.ca_cert_path;
+    if !Path::new(ca).exists() {
+        run.host.write(ca, found.cluster.ca_pem.as_bytes(), 0o644)?;
+    }
+    let named = run.config.join.discovery.bootstrap_token.as_ref().map(|b| b.api_server_endpoint.clone());
+    let mut servers = vec![address_of(&found.cluster.server)];
+    servers.extend(named);
+    servers.dedup();
+    node::balancer(&run.host, &run.own_endpoint(), &servers, ca)
+}
+
+/// Writes the kubelet's files and starts it; it introduces itself with the token.
+pub async fn kubelet(run: &Run) -> Result<()> {
+    let images = run.images.lock().take();
+    if let Some(images) = images {
+        images.await??;
+    }
+    let fetched = run.fetched().await?;
+    let registration = &run.config.join.node_registration;
+    node::settings(&run.host)?;
+    introduce(run).await?;
+    let taints = node::taints(registration, run.control().is_some());
+    let patches = run.config.join.patches.as_ref();
+    let flags = node::write_kubelet(&run.host, &fetched.kubelet, registration, &taints, &run.facts, patches)?;
+    say::line("kubelet-start", "Starting the kubelet");
+    run.host.run(&daemons::node::kubelet(&flags))
+}
+
+/// The kubeconfig of the kubelet's first login; not needed by one that has its certificate.
+async fn introduce(run: &Run) -> Result<()> {
+    if bootstrapped() {
+        return Ok(());
+    }
+    let found = run.found().await?;
+    let document = daemons::node::behind_balancer(
+        "tls-bootstrap-token-user",
+        &found.cluster.ca_pem,
+        found.credentials.clone(),
+    );
+    run.host.write_yaml(paths::BOOTSTRAP_CONF, &document, 0o600).map(drop)
+}
+
+/// Has the kubelet its kubeconfig and its certificate?
+fn bootstrapped() -> bool {
+    Path::new(paths::KUBELET_CLIENT).exists()
+        && kube::config::Kubeconfig::read_from(paths::KUBELET_CONF).is_ok()
+}
+
+/// The service proxy and the network agent; they wait for the kubelet's certificate by themselves.
+pub async fn agents(run: &Run) -> Result<()> {
+    let (found, fetched) = (run.found().await?, run.fetched().await?);
+    let (name, ca) = (&fetched.cluster.cluster_name, &found.cluster.ca_pem);
+    if let Some(document) = &fetched.proxy {
+        node::proxy(&run.host, run.node(), name, ca, document)?;
+    }
+    if let Some((pods, args)) = &fetched.network {
+        node::network(&run.host, run.node(), name, ca, pods, args)?;
+    }
+    Ok(())
+}
+
+/// Waits for the kubelet to be well and to have its certificate; the token's kubeconfig goes in any case.
+pub async fn wait(run: &Run) -> Result<()> {
+    if run.host.is_dry() {
+        say::line("dryrun", "Would wait for the kubelet to perform the TLS Bootstrap");
+        return Ok(());
+    }
+    say::line("kubelet-start", "Waiting for the kubelet to perform the TLS Bootstrap");
+    let fetched = run.fetched().await?;
+    let result = async {
+        health::kubelet(&run.host, &fetched.kubelet, limit(run.timeouts().kubelet_health_check, 240)).await?;
+        let check = async || match bootstrapped() {
+            true => Ok(()),
+            false => bail!("the kubelet has not received its certificate"),
+        };
+        run.host.healthy(daemons::KUBELET, check, limit(run.timeouts().tls_bootstrap, 300)).await
+    }
+    .await;
+    let file = Path::new(paths::BOOTSTRAP_CONF);
+    if file.exists() {
+        std::fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    run.host.made().forget(file)?;
+    result
+}
