@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use coxswain_network::backend::HostGw;
+use coxswain_network::backend::Mesh;
+use coxswain_network::plan::{Mode, Overlay};
 use coxswain_network::routes::{Netlink, sysctls};
 use coxswain_network::run::{Config, run};
 use ipnet::IpNet;
@@ -38,9 +39,16 @@ struct Flags {
     /// Link to other nodes; that with the node's InternalIP by default
     #[arg(long)]
     iface: Option<String>,
-    /// How nodes are connected
-    #[arg(long, default_value = "host-gw", value_parser = ["host-gw"])]
+    /// How nodes are connected: by routes, which needs one link between all (host-gw), through a tunnel (vxlan), or by
+    /// routes to those on this node's link and through a tunnel to all others (auto)
+    #[arg(long, default_value = "auto", value_parser = ["host-gw", "vxlan", "auto"])]
     backend: String,
+    /// Number of the tunnel's network, the same on all nodes; the link's name ends with it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    vxlan_vni: u32,
+    /// UDP port of the tunnel, the same on all nodes
+    #[arg(long, default_value_t = 8472)]
+    vxlan_port: u16,
     /// Log level
     #[arg(short = 'v', long = "v", default_value_t = 0)]
     v: u8,
@@ -72,6 +80,12 @@ async fn start(flags: Flags) -> Result<()> {
         Some(path) => daemon::client::once_identified(path, USER_AGENT).await?,
         None => kube::Client::try_default().await.context("no --kubeconfig and no service account")?,
     };
+    let mode = match flags.backend.as_str() {
+        "host-gw" => Mode::HostGw,
+        "vxlan" => Mode::Vxlan,
+        _ => Mode::Auto,
+    };
+    let overlay = Overlay { vni: flags.vxlan_vni, port: flags.vxlan_port };
     let config = Config {
         node_name: node_name(flags.node_name)?,
         cluster_cidrs: flags.cluster_cidr,
@@ -80,7 +94,7 @@ async fn start(flags: Flags) -> Result<()> {
     };
     let (kernel, disturbances) = Netlink::open()?;
     let kernel = Arc::new(kernel);
-    let backend = Box::new(HostGw::new(kernel.clone()));
+    let backend = Box::new(Mesh::new(kernel.clone(), mode, overlay, config.iface.clone()));
     let token = daemon::signal::shutdown();
     run(config, client, kernel, backend, disturbances, token).await
 }

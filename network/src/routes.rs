@@ -1,6 +1,7 @@
 //! The kernel's routes, links and settings.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -10,12 +11,13 @@ use futures::stream::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 
-use crate::facts::Route;
+use crate::backend::Address;
+use crate::plan::{Change, LINK_PREFIX, Present, Route, Tunnel};
 
 /// Number that marks our own routes; `ip route` shows it as `proto 184`.
 pub const PROTOCOL: u8 = 184;
@@ -23,19 +25,25 @@ pub const PROTOCOL: u8 = 184;
 /// The part of the kernel that nodes are connected with; a seam for tests.
 #[async_trait]
 pub trait Kernel: Send + Sync {
-    /// Our own routes.
-    async fn list(&self) -> Result<Vec<Route>>;
-    /// Adds a route, in place of another to the same network.
-    async fn replace(&self, route: Route) -> Result<()>;
-    /// Removes one of our routes.
-    async fn remove(&self, route: Route) -> Result<()>;
+    /// Our own routes, and what the tunnel of this name knows.
+    async fn present(&self, tunnel: &str) -> Result<Present>;
+    /// Does one step.
+    async fn change(&self, tunnel: &str, change: Change) -> Result<()>;
+    /// Makes our end of the tunnel, or brings it to what it should be.
+    async fn raise(&self, tunnel: &Tunnel, iface: Option<&str>) -> Result<()>;
+    /// Removes all tunnels of ours but the one of this name.
+    async fn lower(&self, keep: Option<&str>) -> Result<()>;
+    /// Networks on the link that has this address, or on the named one.
+    async fn direct(&self, address: Address, name: Option<&str>) -> Result<Vec<IpNet>>;
     /// Largest packet of the link that has this address, or of the named one.
-    async fn mtu(&self, address: Option<IpAddr>, name: Option<&str>) -> Result<u32>;
+    async fn mtu(&self, address: Address, name: Option<&str>) -> Result<u32>;
 }
 
 /// The real kernel.
 pub struct Netlink {
-    handle: Handle,
+    pub(crate) handle: Handle,
+    /// Number of the tunnel's link when it was last looked at; 0 for none.
+    pub(crate) tunnel: AtomicU32,
 }
 
 /// Tells that links, addresses or our routes changed behind our back.
@@ -55,7 +63,7 @@ impl Disturbances {
     }
 }
 
-/// A link that comes up, an address that comes, or a route of ours that went.
+/// A link that comes up, whatever happens to our tunnel, an address that comes, or a route of ours that went.
 fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
     match &message.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(_)) => true,
@@ -63,10 +71,31 @@ fn matters(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
             r.header.protocol == RouteProtocol::Other(PROTOCOL)
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-            link.header.flags.contains(rtnetlink::packet_route::link::LinkFlags::LowerUp)
+            link.header.flags.contains(LinkFlags::LowerUp) || is_ours(link)
         }
+        // With a link its routes go without a word
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => is_ours(link),
         _ => false,
     }
+}
+
+/// Whether a link has a name like our tunnels'.
+pub(crate) fn is_ours(link: &LinkMessage) -> bool {
+    name(link).is_some_and(|name| name.starts_with(LINK_PREFIX))
+}
+
+pub(crate) fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|a| match a {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+pub(crate) fn mtu(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|a| match a {
+        LinkAttribute::Mtu(n) => Some(*n),
+        _ => None,
+    })
 }
 
 impl Netlink {
@@ -82,7 +111,7 @@ impl Netlink {
         let (connection, handle, messages) =
             new_multicast_connection(&groups).context("open a netlink socket")?;
         tokio::spawn(connection);
-        Ok((Self { handle }, Disturbances(messages)))
+        Ok((Self { handle, tunnel: AtomicU32::new(0) }, Disturbances(messages)))
     }
 
     async fn family(&self, v4: bool) -> Result<Vec<Route>> {
@@ -92,37 +121,91 @@ impl Netlink {
         };
         let routes = self.handle.route().get(message).execute();
         let all: Vec<RouteMessage> = routes.try_collect().await.context("list routes")?;
-        Ok(all.iter().filter_map(own).collect())
+        let tunnel = self.tunnel.load(Ordering::Relaxed);
+        Ok(all.iter().filter_map(|message| own(message, tunnel)).collect())
+    }
+
+    async fn routes(&self) -> Result<Vec<Route>> {
+        let mut all = self.family(true).await?;
+        // A kernel without IPv6 refuses to list its routes
+        all.extend(self.family(false).await.unwrap_or_default());
+        Ok(all)
+    }
+
+    /// All addresses of all links.
+    pub(crate) async fn addresses(&self) -> Result<Vec<AddressMessage>> {
+        let all = self.handle.address().get().execute();
+        all.try_collect().await.context("list addresses")
+    }
+
+    /// The link that has this address, or the named one.
+    pub(crate) async fn link(&self, address: Address, name: Option<&str>) -> Result<LinkMessage> {
+        let request = match (name, address) {
+            (Some(name), _) => self.handle.link().get().match_name(name),
+            (None, Some(ip)) => self.handle.link().get().match_index(self.link_of(ip).await?),
+            (None, None) => anyhow::bail!("the node has no address"),
+        };
+        request.execute().try_next().await.context("read the link")?.context("no such link")
     }
 
     async fn link_of(&self, ip: IpAddr) -> Result<u32> {
-        let mut all = self.handle.address().get().execute();
-        while let Some(a) = all.try_next().await.context("list addresses")? {
-            let has = |x: &AddressAttribute| matches!(x, AddressAttribute::Address(i) | AddressAttribute::Local(i) if *i == ip);
-            if a.attributes.iter().any(has) {
-                return Ok(a.header.index);
-            }
+        let all = self.addresses().await?;
+        let found = all.iter().find(|a| local(a) == Some(ip));
+        found.map(|a| a.header.index).with_context(|| format!("no link has address {ip}"))
+    }
+
+    fn message(&self, route: Route) -> Result<RouteMessage> {
+        let mut builder = RouteMessageBuilder::<IpAddr>::new()
+            .destination_prefix(route.to.network(), route.to.prefix_len())
+            .and_then(|b| b.gateway(route.via))
+            .map_err(|e| anyhow::anyhow!("route to {}: {e:?}", route.to))?;
+        if route.tunnel {
+            builder = builder.output_interface(self.tunnel_index()?).onlink();
         }
-        anyhow::bail!("no link has address {ip}")
+        Ok(builder.protocol(RouteProtocol::Other(PROTOCOL)).build())
+    }
+
+    async fn replace(&self, route: Route) -> Result<()> {
+        let request = self.handle.route().add(self.message(route)?).replace().execute();
+        request.await.with_context(|| format!("route to {} via {}", route.to, route.via))
+    }
+
+    async fn remove(&self, route: Route) -> Result<()> {
+        let request = self.handle.route().del(self.message(route)?).execute();
+        request.await.with_context(|| format!("remove the route to {} via {}", route.to, route.via))
     }
 }
 
+/// The address itself, not that of a point-to-point link's other end.
+pub(crate) fn local(message: &AddressMessage) -> Option<IpAddr> {
+    let local = message.attributes.iter().find_map(|a| match a {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        })
+    })
+}
+
 /// Reads a route if it is one of ours.
-fn own(message: &RouteMessage) -> Option<Route> {
+fn own(message: &RouteMessage, tunnel: u32) -> Option<Route> {
     if message.header.protocol != RouteProtocol::Other(PROTOCOL) {
         return None;
     }
-    let mut to = None;
-    let mut via = None;
+    let (mut to, mut via, mut link) = (None, None, 0);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(a) => to = address(a),
             RouteAttribute::Gateway(a) => via = address(a),
+            RouteAttribute::Oif(index) => link = *index,
             _ => {}
         }
     }
     let to = IpNet::new(to?, message.header.destination_prefix_length).ok()?;
-    Some(Route { to, via: via? })
+    Some(Route { to, via: via?, tunnel: tunnel != 0 && link == tunnel })
 }
 
 fn address(a: &RouteAddress) -> Option<IpAddr> {
@@ -133,45 +216,43 @@ fn address(a: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn message(route: Route) -> Result<RouteMessage> {
-    let builder = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(route.to.network(), route.to.prefix_len())
-        .and_then(|b| b.gateway(route.via))
-        .map_err(|e| anyhow::anyhow!("route to {}: {e:?}", route.to))?;
-    Ok(builder.protocol(RouteProtocol::Other(PROTOCOL)).build())
-}
-
 #[async_trait]
 impl Kernel for Netlink {
-    async fn list(&self) -> Result<Vec<Route>> {
-        let mut all = self.family(true).await?;
-        // A kernel without IPv6 refuses to list its routes
-        all.extend(self.family(false).await.unwrap_or_default());
-        Ok(all)
+    async fn present(&self, tunnel: &str) -> Result<Present> {
+        self.look(tunnel).await?;
+        let (neighbours, forwards) = self.entries().await?;
+        Ok(Present { routes: self.routes().await?, neighbours, forwards })
     }
 
-    async fn replace(&self, route: Route) -> Result<()> {
-        let request = self.handle.route().add(message(route)?).replace().execute();
-        request.await.with_context(|| format!("route to {} via {}", route.to, route.via))
+    async fn change(&self, _tunnel: &str, change: Change) -> Result<()> {
+        match change {
+            Change::Route(route) => self.replace(route).await,
+            Change::RemoveRoute(route) => self.remove(route).await,
+            Change::Neighbour(neighbour) => self.add_neighbour(neighbour).await,
+            Change::RemoveNeighbour(neighbour) => self.remove_neighbour(neighbour).await,
+            Change::Forward(forward) => self.add_forward(forward).await,
+            Change::RemoveForward(forward) => self.remove_forward(forward).await,
+        }
     }
 
-    async fn remove(&self, route: Route) -> Result<()> {
-        let request = self.handle.route().del(message(route)?).execute();
-        request.await.with_context(|| format!("remove the route to {} via {}", route.to, route.via))
+    async fn raise(&self, tunnel: &Tunnel, iface: Option<&str>) -> Result<()> {
+        self.raise_tunnel(tunnel, iface).await.with_context(|| format!("tunnel {}", tunnel.overlay.link()))
     }
 
-    async fn mtu(&self, address: Option<IpAddr>, name: Option<&str>) -> Result<u32> {
-        let request = match (name, address) {
-            (Some(name), _) => self.handle.link().get().match_name(name),
-            (None, Some(ip)) => self.handle.link().get().match_index(self.link_of(ip).await?),
-            (None, None) => anyhow::bail!("the node has no address"),
-        };
-        let link = request.execute().try_next().await.context("read the link")?.context("no such link")?;
-        let mtu = link.attributes.iter().find_map(|a| match a {
-            LinkAttribute::Mtu(n) => Some(*n),
-            _ => None,
-        });
-        mtu.context("the link has no MTU")
+    async fn lower(&self, keep: Option<&str>) -> Result<()> {
+        self.lower_tunnels(keep).await
+    }
+
+    async fn direct(&self, address: Address, name: Option<&str>) -> Result<Vec<IpNet>> {
+        let link = self.link(address, name).await?.header.index;
+        let all = self.addresses().await?;
+        let on_link = all.iter().filter(|a| a.header.index == link);
+        let nets = on_link.filter_map(|a| IpNet::new(local(a)?, a.header.prefix_len).ok());
+        Ok(nets.map(|net| net.trunc()).collect())
+    }
+
+    async fn mtu(&self, address: Address, name: Option<&str>) -> Result<u32> {
+        mtu(&self.link(address, name).await?).context("the link has no MTU")
     }
 }
 

@@ -48,6 +48,7 @@ pub async fn run(
     disturbances: Disturbances,
     token: CancellationToken,
 ) -> Result<()> {
+    daemon::notify::waiting("this machine's Node and its podCIDR");
     let agent = Agent {
         config,
         client,
@@ -56,6 +57,8 @@ pub async fn run(
         nodes: Nodes::new(),
         listing: None,
         complete: false,
+        ready: false,
+        token: token.clone(),
         loaded: String::new(),
         written: None,
         guard: open_guard(),
@@ -73,8 +76,12 @@ struct Agent {
     /// Nodes of a listing under way.
     listing: Option<Nodes>,
     complete: bool,
+    /// Everything was as it should be once, and the service manager was told.
+    ready: bool,
+    token: CancellationToken,
     loaded: String,
-    written: Option<NodeFacts>,
+    /// What the CNI configuration was last written for, and with which packet size.
+    written: Option<(NodeFacts, u32)>,
     /// Hears when others change our table.
     guard: Option<Guard>,
     /// Sees when others change the runtime's CNI configuration.
@@ -153,6 +160,9 @@ impl Agent {
         if !own.available {
             self.announce().await?;
         }
+        if !std::mem::replace(&mut self.ready, true) {
+            daemon::notify::serving(&self.token);
+        }
         Ok(())
     }
 
@@ -174,19 +184,20 @@ impl Agent {
     }
 
     async fn configure(&mut self, own: &NodeFacts) -> Result<()> {
-        if self.written.as_ref().is_some_and(|w| w.cidrs == own.cidrs && w.ips == own.ips) {
-            return Ok(());
-        }
         let link = self.kernel.mtu(own.ips.first().copied(), self.config.iface.as_deref()).await;
         let mtu = link.unwrap_or_else(|error| {
             tracing::warn!("{error:#}; taking the usual packet size");
             1500
         });
         let mtu = mtu.saturating_sub(self.backend.overhead()).max(SMALLEST);
+        let same = |(w, size): &(NodeFacts, u32)| w.cidrs == own.cidrs && w.ips == own.ips && *size == mtu;
+        if self.written.as_ref().is_some_and(same) {
+            return Ok(());
+        }
         if cni::install(&self.config.conf_dir, &cni::conflist(&own.cidrs, mtu))? {
             tracing::info!(cidrs = ?own.cidrs, mtu, "wrote the CNI configuration");
         }
-        self.written = Some(own.clone());
+        self.written = Some((own.clone(), mtu));
         if self.files.is_none() {
             self.files = watch_files(&self.config.conf_dir);
         }
