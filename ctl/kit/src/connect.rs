@@ -38,7 +38,7 @@ impl Globals {
             return Ok(Some(Duration::from_secs(seconds)).filter(|limit| !limit.is_zero()));
         }
         crate::out::go_duration(text).map(Some).ok_or_else(|| {
-            Error::message(format!("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h): {text}"))
+            Error::message(format!("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)"))
         })
     }
 }
@@ -79,7 +79,11 @@ fn ensure_context(globals: &Globals, merged: &mut Kubeconfig, name: Option<&str>
         .and_then(|entry| entry.context.as_mut());
     let mut context = match (found, globals.context.is_some()) {
         (Some(context), _) => context.clone(),
-        (None, true) => return Err(Error::message(format!("context {} does not exist", quote(wanted)))),
+        (None, true) => {
+            return Err(Error::Plain(format!(
+                "Error in configuration: context was not found for specified context: {wanted}"
+            )));
+        }
         (None, false) => {
             let made = Context { cluster: OWN.into(), user: Some(OWN.into()), ..Context::default() };
             merged.contexts.push(NamedContext {
@@ -102,7 +106,7 @@ fn ensure_context(globals: &Globals, merged: &mut Kubeconfig, name: Option<&str>
 fn ensure_cluster(globals: &Globals, merged: &mut Kubeconfig, context: &Context) -> Result<()> {
     if !merged.clusters.iter().any(|entry| entry.name == context.cluster && entry.cluster.is_some()) {
         if globals.cluster.is_some() {
-            return Err(Error::message(format!("cluster {} does not exist", quote(&context.cluster))));
+            return Err(Error::message(format!("no server found for cluster {}", quote(&context.cluster))));
         }
         let made = ClusterInfo { server: Some(NOWHERE.into()), ..ClusterInfo::default() };
         merged.clusters.push(NamedCluster {
@@ -256,7 +260,7 @@ fn quote(text: &str) -> String {
 }
 
 /// Why no answer came, in kubectl's words.
-pub(crate) fn connect_error(server: &str, cause: &dyn std::error::Error) -> Error {
+pub fn connect_error(server: &str, cause: &dyn std::error::Error) -> Error {
     let text = deepest(cause);
     let host =
         server.split_once("://").map_or(server, |(_, host)| host).split('/').next().unwrap_or_default();

@@ -228,7 +228,7 @@ pub fn report(error: &anyhow::Error) -> i32 {
         None => Error::Message(format!("{error:#}")).printed(),
     };
     if !text.is_empty() {
-        crate::out::note(text.trim_end_matches('\n'));
+        crate::out::note(text.strip_suffix('\n').unwrap_or(&text));
     }
     code
 }

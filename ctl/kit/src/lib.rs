@@ -3,6 +3,7 @@
 //! A verb parses its own flags, calls [`Globals::connect`], and works on [`serde_json::Value`] objects through
 //! [`Cluster`]. Failures are [`Error`]; [`report`] prints one the way kubectl does and gives the exit code.
 
+pub mod cli;
 pub mod cluster;
 pub mod connect;
 pub mod discovery;

@@ -99,7 +99,7 @@ impl Pick {
                     "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
                 ));
             }
-            return self.from_files(cluster).await;
+            return self.in_files(cluster).await;
         }
         let selecting = selecting || self.all;
         let namespace = (!self.all_namespaces).then(|| cluster.namespace.clone());
@@ -174,10 +174,8 @@ impl Pick {
             return Err(Error::message("name cannot be provided when a selector is specified"));
         }
         let kinds = kinds(cluster, types).await?;
-        let [kind] = kinds.as_slice() else {
-            return Err(Error::message("you must specify only one resource"));
-        };
-        names.iter().map(|name| self.one(cluster, kind.clone(), name)).collect()
+        let pairs = kinds.iter().flat_map(|kind| names.iter().map(move |name| (kind.clone(), name)));
+        pairs.map(|(kind, name)| self.one(cluster, kind, name)).collect()
     }
 
     fn one(&self, cluster: &Cluster, kind: Kind, name: &str) -> Result<Wanted> {
@@ -188,7 +186,7 @@ impl Pick {
         Ok(Wanted::Named { kind, namespace, name: name.into() })
     }
 
-    async fn from_files(&self, cluster: &Cluster) -> Result<(Vec<Wanted>, Vec<Error>)> {
+    async fn in_files(&self, cluster: &Cluster) -> Result<(Vec<Wanted>, Vec<Error>)> {
         let (mut wanted, mut errors) = (Vec::new(), Vec::new());
         for document in files::read(&self.files).await? {
             match given(cluster, document).await {
@@ -222,7 +220,10 @@ impl Pick {
                     limit: self.chunk,
                     ..ListOptions::default()
                 };
-                let objects = cluster.items(&kind, namespace.as_deref(), &options).await?;
+                let objects = cluster
+                    .items(&kind, namespace.as_deref(), &options)
+                    .await
+                    .map_err(|error| listing(error, &kind, &options))?;
                 Ok(objects.into_iter().map(|object| listed(&kind, object)).collect())
             }
             Wanted::Named { kind, namespace, name } => {
@@ -308,4 +309,24 @@ fn unmapped(error: Error, object: &Value, source: &str) -> Error {
         field("namespace"),
         quote(source)
     ))
+}
+
+/// What a refused list was about, in kubectl's words.
+pub fn listing(error: Error, kind: &Kind, options: &ListOptions) -> Error {
+    let Error::Api(mut status) = error else { return error };
+    if status.reason == "BadRequest" || status.reason == "NotFound" {
+        let resource = quote(&format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural));
+        let text = |selector: &Option<String>| selector.clone().unwrap_or_default();
+        let (labels, fields) = (text(&options.labels), text(&options.fields));
+        status.message = match labels.is_empty() && fields.is_empty() {
+            true => format!("Unable to list {resource}: {}", status.message),
+            false => format!(
+                "Unable to find {resource} that match label selector {}, field selector {}: {}",
+                quote(&labels),
+                quote(&fields),
+                status.message
+            ),
+        };
+    }
+    Error::Api(status)
 }

@@ -1,5 +1,6 @@
 //! Printers: `-o` and what it makes of objects.
 
+pub mod age;
 pub mod columns;
 pub mod gotemplate;
 pub mod gotext;

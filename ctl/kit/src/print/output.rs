@@ -118,7 +118,11 @@ impl PrintArgs {
             "jsonpath-as-json" => Output::JsonPathAsJson(path(text()?)?),
             "jsonpath-file" => Output::JsonPath(path(read(&text()?)?)?),
             "custom-columns" => Output::Columns(Columns::parse(&text()?)?),
-            "custom-columns-file" => Output::Columns(Columns::parse_file(&read(&text()?)?)?),
+            "custom-columns-file" => {
+                Output::Columns(Columns::parse_file(&read(&text()?).map_err(|error| {
+                    Error::message(error.to_string().replacen("--template", "template", 1))
+                })?)?)
+            }
             "go-template" | "template" => Output::GoTemplate(super::gotemplate::Template::parse(&text()?)?),
             "go-template-file" | "templatefile" => {
                 Output::GoTemplate(super::gotemplate::Template::parse(&read(&text()?)?)?)

@@ -38,7 +38,7 @@ impl TablePrinter {
     pub fn print(&mut self, table: &Value, event: Option<&str>, out: &mut TabWriter) {
         let given = table["columnDefinitions"].as_array().cloned().unwrap_or_default();
         let same = given.is_empty() || given == self.columns;
-        let headers = !self.options.no_headers && !(self.printed_headers && same);
+        let headers = !(self.options.no_headers || self.printed_headers && same);
         if !given.is_empty() {
             self.columns = given;
         }
@@ -100,9 +100,7 @@ impl TablePrinter {
                 _ => text,
             });
         }
-        let label = |key: &String| {
-            metadata["labels"][key].as_str().filter(|value| !value.is_empty()).unwrap_or("<none>").to_string()
-        };
+        let label = |key: &String| metadata["labels"][key].as_str().unwrap_or_default().to_string();
         cells.extend(self.options.label_columns.iter().map(label));
         if self.options.show_labels {
             cells.push(labels(&metadata["labels"]));
@@ -189,7 +187,7 @@ mod tests {
             ),
             (
                 TableOptions { label_columns: vec!["app.io/tier".into()], ..some() },
-                "NAME   READY   TIER\na      1/1     web\nb      3       <none>\n",
+                "NAME   READY   TIER\na      1/1     web\nb      3       \n",
             ),
             (
                 TableOptions { show_labels: true, ..some() },

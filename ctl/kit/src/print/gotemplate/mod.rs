@@ -41,7 +41,7 @@ impl Template {
     fn failed(&self, cause: &str, data: &Value) -> Error {
         let raw = super::json::compact(data);
         Error::message(format!(
-            "error executing template {}: template: output:1: executing \"output\": {cause}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{}\n\traw data was:\n\t\t{raw}\n\tobject given to template engine was:\n\t\t{}\n\n",
+            "error executing template {}: template: output:1: executing \"output\": {cause}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{}\n\traw data was:\n\t\t{raw}\n\tobject given to template engine was:\n\t\t{}\n\n\n",
             gotext::quote(&self.text),
             self.text,
             gotext::plain(data)

@@ -139,7 +139,7 @@ impl Walk {
                 ));
             }
             for item in children(value) {
-                if self.passes(left, operator, right, &item)? {
+                if self.passes(left, operator, right, item.clone())? {
                     kept.push(item);
                 }
             }
@@ -152,7 +152,7 @@ impl Walk {
         left: &'a [Node],
         operator: &str,
         right: &'a [Node],
-        item: &Cow<'a, Value>,
+        item: Cow<'a, Value>,
     ) -> Outcome<bool> {
         let lefts = self.list(left, vec![item.clone()]);
         if operator == "exists" {

@@ -65,7 +65,7 @@ impl JsonPath {
     fn failed(&self, cause: &str, data: &Value) -> Error {
         let template = &self.template;
         Error::message(format!(
-            "error executing jsonpath {}: Error executing template: {cause}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{template}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n",
+            "error executing jsonpath {}: Error executing template: {cause}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{template}\n\tobject given to jsonpath engine was:\n\t\t{}\n\n\n",
             gotext::quote(template),
             gotext::syntax(data)
         ))

@@ -147,7 +147,7 @@ impl Scanner {
 
     fn number(&mut self) -> Parsed<Node> {
         let from = self.at - 1;
-        while self.peek().is_some_and(|c| c != '.' && !terminates(c) || c == '.') {
+        while self.peek().is_some_and(|c| c == '.' || !terminates(c)) {
             self.at += 1;
         }
         let text = self.text(from, self.at);
