@@ -10,6 +10,8 @@ use crate::request::UserInfo;
 
 const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
 const GROUP: &str = "system:bootstrappers";
+/// What the names of those who join begin with.
+pub const USER_PREFIX: &str = "system:bootstrap:";
 
 /// Id and secret of a token of this form.
 pub fn split(token: &str) -> Option<(&str, &str)> {
@@ -27,7 +29,7 @@ pub fn check(token: &str, objects: &dyn Lookup, now: i64) -> Option<UserInfo> {
     }
     same(&secret_value(&stored, "token-secret"), secret.as_bytes()).then_some(())?;
     Some(UserInfo {
-        name: format!("system:bootstrap:{id}"),
+        name: format!("{USER_PREFIX}{id}"),
         uid: String::new(),
         groups: groups(&stored)?,
         extra: BTreeMap::new(),

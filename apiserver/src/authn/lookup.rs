@@ -1,18 +1,26 @@
 //! Reading stored objects by those who decide by them; a seam, so that the deciding can be tested without a store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::cache::Entry;
 use crate::reader::Reader;
 
+/// How long to wait for the store at most.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
 /// A view of stored objects. Resources are named `pods` or `leases.coordination.k8s.io`.
+#[async_trait]
 pub trait Lookup: Send + Sync {
     /// One object; the namespace is empty for cluster-scoped ones.
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All objects of a namespace, or of all when it is empty.
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
+    /// Waits until everything stored by now is seen; not for long.
+    async fn caught_up(&self) {}
 }
 
 /// What nearly every write is decided by: small and few, so worth keeping parsed.
@@ -29,6 +37,7 @@ fn value_of(resource: &str, entry: &Entry) -> Arc<Value> {
     if OFTEN_READ.contains(&resource) { entry.parsed() } else { Arc::new(entry.parse()) }
 }
 
+#[async_trait]
 impl Lookup for Reader {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         Reader::get(self, resource, namespace, name).map(|e| value_of(resource, &e))
@@ -36,6 +45,11 @@ impl Lookup for Reader {
 
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
         Reader::list(self, resource, namespace).iter().map(|e| value_of(resource, e)).collect()
+    }
+
+    async fn caught_up(&self) {
+        // Without an answer the view of a moment ago has to do.
+        let _ = tokio::time::timeout(CATCH_UP, Reader::caught_up(self)).await;
     }
 }
 

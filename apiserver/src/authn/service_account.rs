@@ -1,9 +1,10 @@
 //! Service-account tokens: what stands in them and when they are good.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use daemon::cert::Reloading;
 use serde_json::{Value, json};
 
 use super::jwt;
@@ -32,10 +33,26 @@ pub fn groups_of(namespace: &str) -> Vec<String> {
     vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")]
 }
 
-/// Keys and rules of service-account tokens, read once from the flags.
-pub struct Tokens {
+/// The keys of one moment.
+struct Keys {
     signing: Option<SigningKey>,
     public: Vec<PublicKey>,
+}
+
+impl Keys {
+    fn read(signing: Option<&Path>, public: &[PathBuf]) -> anyhow::Result<Keys> {
+        let signing = signing.map(SigningKey::from_file).transpose()?;
+        let mut public = read_public(public)?;
+        if let Some(key) = signing.as_ref().filter(|_| public.is_empty()) {
+            public.push(key.public().clone());
+        }
+        Ok(Keys { signing, public })
+    }
+}
+
+/// Keys and rules of service-account tokens; the keys follow their files.
+pub struct Tokens {
+    keys: Reloading<Keys>,
     issuers: Vec<String>,
     /// Audiences that mean this API; the first is the default of requested tokens.
     pub audiences: Vec<String>,
@@ -75,20 +92,18 @@ pub struct Claims<'a> {
 impl Tokens {
     /// Reads keys and issuers as the flags say.
     pub fn from_config(config: &Config) -> anyhow::Result<Tokens> {
-        let signing =
-            config.service_account_signing_key_file.as_deref().map(SigningKey::from_file).transpose()?;
-        let mut public = read_public(&config.service_account_key_file)?;
-        if let Some(key) = signing.as_ref().filter(|_| public.is_empty()) {
-            public.push(key.public().clone());
-        }
+        let (signing, public) =
+            (config.service_account_signing_key_file.clone(), config.service_account_key_file.clone());
+        let files = signing.iter().chain(&public).cloned().collect();
+        let signs = signing.is_some();
+        let keys = Reloading::new(files, move || Keys::read(signing.as_deref(), &public))?;
         let issuers = config.service_account_issuer.clone();
-        if signing.is_some() && issuers.is_empty() {
+        if signs && issuers.is_empty() {
             bail!("--service-account-signing-key-file needs --service-account-issuer");
         }
         let audiences = if config.api_audiences.is_empty() { &issuers } else { &config.api_audiences };
         Ok(Tokens {
-            signing,
-            public,
+            keys,
             audiences: audiences.clone(),
             issuers,
             max_seconds: i64::try_from(config.service_account_max_token_expiration.as_secs()).unwrap_or(0),
@@ -100,7 +115,8 @@ impl Tokens {
 
     /// Signs a token; `now` in seconds of the epoch.
     pub fn issue(&self, claims: &Claims<'_>, now: i64) -> anyhow::Result<String> {
-        let key = self.signing.as_ref().context("no --service-account-signing-key-file")?;
+        let keys = self.keys.current().0;
+        let key = keys.signing.as_ref().context("no --service-account-signing-key-file")?;
         let issuer = self.issuers.first().context("no --service-account-issuer")?;
         jwt::sign(key, &to_json(claims, issuer, now))
     }
@@ -118,7 +134,7 @@ impl Tokens {
         objects: &dyn Lookup,
         now: i64,
     ) -> Result<(UserInfo, Vec<String>), String> {
-        let claims = jwt::verify(token, &self.public).map_err(|e| e.to_string())?;
+        let claims = jwt::verify(token, &self.keys.current().0.public).map_err(|e| e.to_string())?;
         if claims.get("iss").and_then(Value::as_str) == Some(LEGACY_ISSUER) {
             let user = self.check_legacy(token, &claims, objects, now)?;
             let shared: Vec<String> =
@@ -171,7 +187,8 @@ impl Tokens {
     /// The document at /.well-known/openid-configuration; `None` when the issuer is no URL.
     pub fn discovery(&self, host: &str) -> Option<Value> {
         let issuer = self.issuers.first().filter(|i| i.starts_with("https://"))?;
-        let mut algorithms: Vec<&str> = self.public.iter().map(|k| k.algorithm.name()).collect();
+        let keys = self.keys.current().0;
+        let mut algorithms: Vec<&str> = keys.public.iter().map(|k| k.algorithm.name()).collect();
         algorithms.sort_unstable();
         algorithms.dedup();
         let uri = self.jwks_uri.clone().unwrap_or_else(|| format!("https://{host}/openid/v1/jwks"));
@@ -186,7 +203,7 @@ impl Tokens {
 
     /// The key set at /openid/v1/jwks.
     pub fn jwks(&self) -> Value {
-        json!({"keys": self.public.iter().map(PublicKey::jwk).collect::<Vec<_>>()})
+        json!({"keys": self.keys.current().0.public.iter().map(PublicKey::jwk).collect::<Vec<_>>()})
     }
 }
 
@@ -351,12 +368,14 @@ pub mod tests {
     /// Rules around a fresh key.
     pub fn tokens() -> Tokens {
         let pem = rcgen::KeyPair::generate().expect("key").serialize_pem();
-        let signing = SigningKey::from_pem(pem.as_bytes()).expect("signing key");
-        let public = vec![signing.public().clone()];
+        let load = move || {
+            let signing = SigningKey::from_pem(pem.as_bytes())?;
+            Ok(Keys { public: vec![signing.public().clone()], signing: Some(signing) })
+        };
+        let keys = Reloading::new(vec![], load).expect("signing key");
         let issuers = vec!["https://kubernetes.default.svc.cluster.local".to_owned()];
         Tokens {
-            signing: Some(signing),
-            public,
+            keys,
             audiences: issuers.clone(),
             issuers,
             max_seconds: 0,
@@ -471,7 +490,8 @@ pub mod tests {
     fn legacy_tokens_live_with_their_secret() {
         use base64::Engine;
         let tokens = tokens();
-        let key = tokens.signing.as_ref().expect("key");
+        let keys = tokens.keys.current().0;
+        let key = keys.signing.as_ref().expect("key");
         let p = "kubernetes.io/serviceaccount/";
         let token = jwt::sign(
             key,

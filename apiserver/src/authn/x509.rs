@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
+use daemon::cert::Reloading;
 use parking_lot::RwLock;
-use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -22,11 +22,18 @@ const UID: &str = "1.3.6.1.4.1.57683.2";
 /// Judged certificates that are kept; past it all are forgotten and judged anew.
 const MAX_KEPT: usize = 1024;
 
-/// Judges client certificates against one CA bundle. A chain once found good is not worked through again
-/// until it expires, since one client asks often with the same certificate.
+/// Judges client certificates against one CA bundle, which follows its file. A chain once found good is not worked
+/// through again until it expires or the bundle changes, since one client asks often with the same certificate.
 pub struct Verifier {
-    inner: Arc<dyn ClientCertVerifier>,
-    good: RwLock<HashMap<Vec<u8>, Kept>>,
+    bundle: Reloading<Arc<dyn ClientCertVerifier>>,
+    good: RwLock<Good>,
+}
+
+#[derive(Default)]
+struct Good {
+    /// Of the bundle they were judged by.
+    generation: u64,
+    kept: HashMap<Vec<u8>, Kept>,
 }
 
 struct Kept {
@@ -36,39 +43,43 @@ struct Kept {
 }
 
 impl Verifier {
-    /// Reads the CA bundle.
+    /// Reads the CA bundle, now and whenever it is replaced.
     pub fn from_file(path: &Path) -> anyhow::Result<Verifier> {
-        let pem = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        Verifier::from_pem(&pem).with_context(|| path.display().to_string())
+        let file = path.to_owned();
+        let load = move || {
+            let pem = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+            bundle(&pem).with_context(|| file.display().to_string())
+        };
+        let bundle = Reloading::new(vec![path.to_owned()], load)?;
+        Ok(Verifier { bundle, good: RwLock::default() })
     }
 
     /// Makes a verifier of a PEM text of CA certificates.
     pub fn from_pem(pem: &[u8]) -> anyhow::Result<Verifier> {
-        let mut roots = RootCertStore::empty();
-        for cert in rustls_pemfile::certs(&mut &*pem) {
-            roots.add(cert?)?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        Ok(Verifier { inner: inner.map_err(|e| anyhow!("CA bundle: {e}"))?, good: RwLock::default() })
+        let pem = pem.to_vec();
+        Ok(Verifier { bundle: Reloading::new(vec![], move || bundle(&pem))?, good: RwLock::default() })
     }
 
     /// The user a chain names, `None` when it names none (no common name); an error when the chain is not good.
     pub fn check(&self, chain: &[CertificateDer<'static>], now: i64) -> Result<Option<UserInfo>, String> {
         let Some((leaf, rest)) = chain.split_first() else { return Ok(None) };
-        if let Some(kept) = self.good.read().get(leaf.as_ref())
-            && kept.not_before <= now
-            && now <= kept.not_after
-        {
-            return Ok(kept.user.clone());
+        let (bundle, generation) = self.bundle.current();
+        if let Some(user) = self.kept(leaf, generation, now) {
+            return Ok(user);
         }
         let seconds = u64::try_from(now).map_err(|_| "the clock is before 1970".to_owned())?;
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        self.inner.verify_client_cert(leaf, rest, time).map_err(|e| format!("client certificate: {e}"))?;
-        self.keep(leaf)
+        bundle.verify_client_cert(leaf, rest, time).map_err(|e| format!("client certificate: {e}"))?;
+        self.keep(leaf, generation)
     }
 
-    fn keep(&self, leaf: &CertificateDer<'static>) -> Result<Option<UserInfo>, String> {
+    fn kept(&self, leaf: &CertificateDer<'static>, generation: u64, now: i64) -> Option<Option<UserInfo>> {
+        let good = self.good.read();
+        let kept = good.kept.get(leaf.as_ref()).filter(|_| good.generation == generation)?;
+        (kept.not_before <= now && now <= kept.not_after).then(|| kept.user.clone())
+    }
+
+    fn keep(&self, leaf: &CertificateDer<'static>, generation: u64) -> Result<Option<UserInfo>, String> {
         let (_, cert) =
             x509_parser::parse_x509_certificate(leaf).map_err(|e| format!("client certificate: {e}"))?;
         let user = user_of(&cert, leaf);
@@ -79,12 +90,21 @@ impl Verifier {
             not_after: validity.not_after.timestamp(),
         };
         let mut good = self.good.write();
-        if good.len() >= MAX_KEPT {
-            good.clear();
+        if good.kept.len() >= MAX_KEPT || good.generation < generation {
+            *good = Good { generation, kept: HashMap::new() };
         }
-        good.insert(leaf.to_vec(), kept);
+        if good.generation == generation {
+            good.kept.insert(leaf.to_vec(), kept);
+        }
         Ok(user)
     }
+}
+
+fn bundle(pem: &[u8]) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let roots = daemon::cert::root_store(pem)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let made = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    Ok(made.map_err(|e| anyhow!("CA bundle: {e}"))?)
 }
 
 fn user_of(cert: &X509Certificate<'_>, der: &[u8]) -> Option<UserInfo> {
@@ -150,6 +170,24 @@ pub mod tests {
             let key = KeyPair::generate().expect("key");
             params.signed_by(&key, &self.issuer).expect("certificate").der().clone()
         }
+    }
+
+    #[test]
+    fn another_bundle_is_another_judge() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("ca.crt");
+        let (old, new) = (ca(), ca());
+        std::fs::write(&path, &old.pem).expect("write");
+        let verifier = Verifier::from_file(&path).expect("verifier");
+        let years = (2020, 2040);
+        let now = 56 * 31_557_600;
+        let mine = [old.client("alice", "dev", years)];
+        assert!(verifier.check(&mine, now).is_ok());
+        std::fs::write(dir.path().join("next"), &new.pem).expect("write");
+        std::fs::rename(dir.path().join("next"), &path).expect("rename");
+        verifier.bundle.look();
+        assert!(verifier.check(&mine, now).is_err(), "judged anew");
+        assert!(verifier.check(&[new.client("bob", "dev", years)], now).is_ok());
     }
 
     #[test]

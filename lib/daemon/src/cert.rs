@@ -96,6 +96,11 @@ impl<T> Reloading<T> {
         (state.value.clone(), state.generation)
     }
 
+    /// Looks at the files now, without waiting for the next moment to do so.
+    pub fn look(&self) {
+        self.refresh(&mut self.state.lock());
+    }
+
     fn refresh(&self, state: &mut Loaded<T>) {
         state.looked = Instant::now();
         let stamps: Vec<_> = self.paths.iter().map(|p| stamp(p)).collect();
