@@ -1,28 +1,54 @@
 //! Checks before a machine is touched: kubeadm's names, each with its cause and its cure.
 
+pub mod decide;
+pub mod facts;
+mod kernel;
+mod proxy;
+
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{Made, Services};
+use crate::{Made, Services, cri};
+pub use facts::Facts;
 
 /// Which command asks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
+    /// `init`
     #[default]
     Init,
+    /// `join`
     JoinWorker,
+    /// `join --control-plane`
     JoinControlPlane,
+    /// `reset`
     Reset,
+    /// `upgrade apply`
     UpgradeApply,
+    /// `upgrade node`
     UpgradeNode,
+}
+
+impl Command {
+    /// Whether a control plane comes up here.
+    pub fn makes_control_plane(self) -> bool {
+        matches!(self, Self::Init | Self::JoinControlPlane)
+    }
+
+    /// Whether this machine becomes part of a cluster.
+    pub fn makes_node(self) -> bool {
+        matches!(self, Self::Init | Self::JoinControlPlane | Self::JoinWorker)
+    }
 }
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Is told.
     Warning,
+    /// Stops the command.
     Error,
 }
 
@@ -42,9 +68,12 @@ pub struct Check {
 /// When to pull images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pull {
+    /// Even when it is there.
     Always,
+    /// When it isn't there.
     #[default]
     IfNotPresent,
+    /// Not at all.
     Never,
 }
 
@@ -67,6 +96,8 @@ pub struct Wanted {
     pub etcd_data_dir: Option<PathBuf>,
     /// Endpoints of an external etcd.
     pub external_etcd: Vec<String>,
+    /// Version each of them answered, or what went wrong.
+    pub external_etcd_versions: Vec<(String, Result<String, String>)>,
     /// CA, certificate and key for it; files that must exist.
     pub external_etcd_files: Vec<PathBuf>,
     /// The container runtime, `unix:///…`.
@@ -89,10 +120,37 @@ pub struct Wanted {
     pub programs: Vec<String>,
 }
 
-/// Gathers what is so on this machine and decides.
+/// Gathers what is so on this machine and decides. Images are pulled last, and only when nothing else is in the way.
 pub async fn run(wanted: &Wanted, made: &Made, services: &dyn Services) -> Vec<Check> {
-    let _ = (wanted, made, services);
-    Vec::new()
+    let facts = facts::gather(wanted, services).await;
+    let mut checks = decide::all(wanted, &facts, made);
+    let bad: Vec<&Check> = checks.iter().filter(|c| c.level == Level::Error).collect();
+    if bad.iter().all(|c| !["CRI", "IsPrivilegedUser"].contains(&c.name.as_str())) {
+        checks.extend(pull(wanted).await);
+    }
+    checks
+}
+
+/// Brings missing images in; a failure of each is an `ImagePull`.
+async fn pull(wanted: &Wanted) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for image in wanted.images.iter().filter(|_| wanted.pull != Pull::Never) {
+        let socket = &wanted.cri_socket;
+        let present =
+            wanted.pull == Pull::IfNotPresent && cri::has_image(socket, image).await.unwrap_or(false);
+        if present {
+            continue;
+        }
+        if let Err(error) = cri::pull(socket, image).await {
+            checks.push(Check {
+                name: "ImagePull".into(),
+                level: Level::Error,
+                message: format!("failed to pull image {image}: {error:#}"),
+                cure: "without internet give a bundle (--bundle FILE); else look at DNS, proxy and imageRepository".into(),
+            });
+        }
+    }
+    checks
 }
 
 /// Prints the findings as kubeadm does and fails if an error is not among the ignored names (case does not matter; `all`).
@@ -100,6 +158,55 @@ pub async fn run(wanted: &Wanted, made: &Made, services: &dyn Services) -> Vec<C
 /// # Errors
 /// When a check failed.
 pub fn report(checks: &[Check], ignore: &[String]) -> Result<()> {
-    let _ = (checks, ignore);
-    Ok(())
+    let (warnings, errors) = judge(checks, ignore);
+    warnings.iter().for_each(|line| eprintln!("{line}"));
+    if errors.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "[preflight] Some fatal errors occurred:\n{}\n[preflight] If you know what you are doing, you can make a check non-fatal \
+         with `--ignore-preflight-errors=...`",
+        errors.join("\n")
+    )
+}
+
+/// The lines of warnings and of errors, in order.
+fn judge(checks: &[Check], ignore: &[String]) -> (Vec<String>, Vec<String>) {
+    let ignored =
+        |name: &str| ignore.iter().any(|i| i.eq_ignore_ascii_case("all") || i.eq_ignore_ascii_case(name));
+    let (errors, warnings): (Vec<&Check>, Vec<&Check>) =
+        checks.iter().partition(|c| c.level == Level::Error && !ignored(&c.name));
+    let lines = |list: Vec<&Check>, word: &str| list.iter().map(|c| line(c, word)).collect();
+    (lines(warnings, "WARNING"), lines(errors, "ERROR"))
+}
+
+fn line(check: &Check, word: &str) -> String {
+    let cure = if check.cure.is_empty() { String::new() } else { format!("\n\t\t{}", check.cure) };
+    format!("\t[{word} {}]: {}{cure}", check.name, check.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, level: Level) -> Check {
+        Check { name: name.into(), level, message: "cause".into(), cure: "cure".into() }
+    }
+
+    #[test]
+    fn printed_as_kubeadm_does() {
+        let checks =
+            [check("Swap", Level::Warning), check("Port-6443", Level::Error), check("NumCPU", Level::Error)];
+        let ignore = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (warnings, errors) = judge(&checks, &ignore(&["numcpu"]));
+        assert_eq!(warnings, ["\t[WARNING Swap]: cause\n\t\tcure", "\t[WARNING NumCPU]: cause\n\t\tcure"]);
+        assert_eq!(errors, ["\t[ERROR Port-6443]: cause\n\t\tcure"]);
+        let error = report(&checks, &[]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("[preflight] Some fatal errors occurred:\n\t[ERROR Port-6443]: cause"),
+            "{error}"
+        );
+        assert!(report(&checks, &ignore(&["ALL"])).is_ok());
+        assert!(report(&checks[..1], &[]).is_ok());
+    }
 }
