@@ -147,6 +147,7 @@ pub fn plan(nodes: &Nodes, own: &str, mode: Mode, overlay: Overlay, direct: &[Ip
     let mut plan = Plan::default();
     let mine = nodes.get(own);
     let local = mine.and_then(|facts| outside(facts, None));
+    let inside: Vec<IpAddr> = mine.into_iter().flat_map(|m| &m.cidrs).map(|cidr| cidr.network()).collect();
     if mode != Mode::HostGw && local.is_none() {
         return None;
     }
@@ -159,19 +160,19 @@ pub fn plan(nodes: &Nodes, own: &str, mode: Mode, overlay: Overlay, direct: &[Ip
             Mode::Auto => !via.is_some_and(near),
         };
         match (tunnel, via, outside(facts, local)) {
-            (true, _, Some(node)) => plan.add_remote(cidr, node),
+            // Without a network of our own our end has no address, and nobody to carry packets for
+            (true, _, Some(node)) if !inside.is_empty() => plan.add_remote(cidr, node),
             (false, Some(via), _) => drop(plan.routes.insert(Route { to: cidr, via, tunnel: false })),
             _ => {}
         }
     }
-    let inside = mine.map(|m| m.cidrs.iter().map(|cidr| cidr.network()).collect::<Vec<_>>());
     let wanted = mode == Mode::Vxlan || !plan.forwards.is_empty();
-    plan.tunnel = match (local, inside) {
-        (Some(local), Some(addresses)) if wanted && !addresses.is_empty() => {
-            Some(Tunnel { overlay, local, mac: mac(local), addresses })
-        }
-        _ => None,
-    };
+    plan.tunnel = local.filter(|_| wanted && !inside.is_empty()).map(|local| Tunnel {
+        overlay,
+        local,
+        mac: mac(local),
+        addresses: inside,
+    });
     Some(plan)
 }
 
@@ -301,7 +302,7 @@ pub(crate) mod tests {
     fn a_node_that_does_not_know_itself_leaves_all_as_it_is() {
         let of = |name, mode| plan(&nodes(), name, mode, OVERLAY, &[]);
         assert_eq!((of("z", Mode::Vxlan), of("z", Mode::Auto)), (None, None));
-        assert_eq!(of("new", Mode::Vxlan).unwrap().tunnel, None, "no addresses for its end");
+        assert_eq!(of("new", Mode::Vxlan), Some(Plan::default()), "no addresses for its end");
         assert_eq!(of("z", Mode::HostGw).unwrap().routes.len(), 5);
     }
 
