@@ -1,0 +1,342 @@
+//! `proxy`: the API server on a port of this machine, with our credentials.
+
+use coxctl_kit::{Cluster, Error, Globals, Result, out};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use regex::Regex;
+use std::convert::Infallible;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+const PORT: u16 = 8001;
+/// Headers that belong to one connection and are not passed on.
+const OWN: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Run a proxy to the Kubernetes API server
+#[derive(clap::Args, Clone, Debug)]
+pub struct Proxy {
+    /// The IP address on which to serve on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub address: String,
+    /// The port on which to run the proxy; 0 for a random one
+    #[arg(short, long)]
+    pub port: Option<u16>,
+    /// Unix socket on which to run the proxy
+    #[arg(short, long)]
+    pub unix_socket: Option<PathBuf>,
+    /// Prefix to serve the proxied API under
+    #[arg(long, default_value = "/")]
+    pub api_prefix: String,
+    /// Also serve static files from the given directory under the specified prefix
+    #[arg(short, long)]
+    pub www: Option<PathBuf>,
+    /// Prefix to serve static files under, if static file directory is specified
+    #[arg(short = 'P', long, default_value = "/static/")]
+    pub www_prefix: String,
+    /// Regular expressions for hosts that the proxy should accept
+    #[arg(long, default_value = r"^localhost$,^127\.0\.0\.1$,^\[::1\]$")]
+    pub accept_hosts: String,
+    /// Regular expressions for paths that the proxy should accept
+    #[arg(long, default_value = "^.*")]
+    pub accept_paths: String,
+    /// Regular expressions for paths that the proxy should reject, even accepted ones
+    #[arg(long, default_value = "^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach")]
+    pub reject_paths: String,
+    /// Regular expressions for HTTP methods that the proxy should reject
+    #[arg(long, default_value = "^$")]
+    pub reject_methods: String,
+    /// If true, disable request filtering in the proxy. This is dangerous
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub disable_filter: bool,
+    /// Keep-alive period of a network connection; 0 for none
+    #[arg(long, default_value = "0s")]
+    pub keepalive: String,
+    /// Put the server path of the kubeconfig before each request's
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    pub append_server_path: bool,
+}
+
+/// What the proxy lets through.
+struct Filter {
+    hosts: Vec<Regex>,
+    paths: Vec<Regex>,
+    no_paths: Vec<Regex>,
+    no_methods: Vec<Regex>,
+}
+
+fn patterns(text: &str) -> Result<Vec<Regex>> {
+    text.split(',').map(|one| Regex::new(one).map_err(|error| Error::message(error.to_string()))).collect()
+}
+
+impl Filter {
+    fn new(args: &Proxy) -> Result<Self> {
+        Ok(Self {
+            hosts: patterns(&args.accept_hosts)?,
+            paths: patterns(&args.accept_paths)?,
+            no_paths: patterns(&args.reject_paths)?,
+            no_methods: patterns(&args.reject_methods)?,
+        })
+    }
+
+    fn accepts(&self, method: &str, host: &str, path: &str) -> bool {
+        let any = |list: &[Regex], text: &str| list.iter().any(|one| one.is_match(text));
+        !any(&self.no_paths, path)
+            && !any(&self.no_methods, method)
+            && any(&self.paths, path)
+            && any(&self.hosts, host)
+    }
+}
+
+struct Server {
+    cluster: Cluster,
+    filter: Option<Filter>,
+    api_prefix: String,
+    www: Option<(String, PathBuf)>,
+}
+
+/// Runs the verb until it is interrupted.
+///
+/// # Errors
+/// When it can't listen, and for patterns that are none.
+pub async fn run(args: Proxy, globals: &Globals) -> Result<()> {
+    if args.port.is_some() && args.unix_socket.is_some() {
+        return Err(Error::message("cannot set --unix-socket and --port at the same time"));
+    }
+    if let Some(www) = args.www.as_ref().filter(|www| !www.is_dir()) {
+        out::note(&format!("Warning: static file directory {} is no directory", www.display()));
+    }
+    let server = Arc::new(Server {
+        filter: if args.disable_filter { None } else { Some(Filter::new(&args)?) },
+        cluster: globals.connect().await?,
+        api_prefix: slashed(&args.api_prefix),
+        www: args.www.clone().map(|www| (slashed(&args.www_prefix), www)),
+    });
+    if args.disable_filter && args.unix_socket.is_none() {
+        out::note("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious");
+    }
+    let until = daemon::signal::shutdown();
+    tokio::select! {
+        ended = serve(&args, server) => ended,
+        () = until.cancelled() => {
+            if let Some(path) = &args.unix_socket {
+                let _ = std::fs::remove_file(path);
+            }
+            Err(Error::Exit(130))
+        }
+    }
+}
+
+fn slashed(prefix: &str) -> String {
+    format!("/{}/", prefix.trim_matches('/')).replace("//", "/")
+}
+
+async fn serve(args: &Proxy, server: Arc<Server>) -> Result<()> {
+    let failed = |cause: std::io::Error| Error::message(cause.to_string());
+    if let Some(path) = &args.unix_socket {
+        // A socket somebody left behind is in the way.
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        out::line(&format!("Starting to serve on {}", path.display()));
+        loop {
+            let (stream, _) = listener.accept().await.map_err(failed)?;
+            tokio::spawn(connection(stream, server.clone()));
+        }
+    }
+    let at = (args.address.as_str(), args.port.unwrap_or(PORT));
+    let listener = TcpListener::bind(at).await.map_err(|cause| in_use(at, &cause))?;
+    out::line(&format!("Starting to serve on {}", listener.local_addr().map_err(failed)?));
+    loop {
+        let (stream, _) = listener.accept().await.map_err(failed)?;
+        tokio::spawn(connection(stream, server.clone()));
+    }
+}
+
+fn in_use((address, port): (&str, u16), cause: &std::io::Error) -> Error {
+    let why = cause.raw_os_error().map(|errno| nix::errno::Errno::from_raw(errno).desc().to_lowercase());
+    Error::message(format!("listen tcp {address}:{port}: bind: {}", why.unwrap_or_else(|| cause.to_string())))
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, server: Arc<Server>) {
+    let service = service_fn(move |request| {
+        let server = server.clone();
+        async move { Ok::<_, Infallible>(server.answer(request).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.with_upgrades().await {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+impl Server {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let host =
+            request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let path = request.uri().path();
+        let accepted = |filter: &Filter| filter.accepts(request.method().as_str(), without_port(host), path);
+        if !self.filter.as_ref().is_none_or(accepted) {
+            return plain(StatusCode::FORBIDDEN, "Forbidden\n");
+        }
+        if let Some((prefix, directory)) = &self.www
+            && let Some(file) = path.strip_prefix(prefix.as_str())
+        {
+            return static_file(directory, file);
+        }
+        let Some(inner) = path.strip_prefix(&self.api_prefix) else {
+            return plain(StatusCode::NOT_FOUND, "404 page not found\n");
+        };
+        let target = match request.uri().query() {
+            Some(query) => format!("/{inner}?{query}"),
+            None => format!("/{inner}"),
+        };
+        match self.forward(request, &target).await {
+            Ok(response) => response,
+            Err(error) => {
+                out::note(&format!("proxy error: {error}"));
+                plain(StatusCode::BAD_GATEWAY, "")
+            }
+        }
+    }
+
+    async fn forward(&self, mut request: Request<Incoming>, target: &str) -> Result<Response<Body>, String> {
+        let upgrade = request.headers().get(header::UPGRADE).cloned();
+        let near = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        parts.uri = target.parse::<Uri>().map_err(|error| error.to_string())?;
+        parts.headers.remove(header::HOST);
+        strip(&mut parts.headers);
+        if let Some(upgrade) = upgrade {
+            parts.headers.insert(header::UPGRADE, upgrade);
+            parts.headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        }
+        let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let outgoing = Request::from_parts(parts, Body::from(body));
+        let mut response = self.cluster.client.send(outgoing).await.map_err(|error| error.to_string())?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let far = hyper::upgrade::on(&mut response);
+            if let Some(near) = near {
+                tokio::spawn(splice(near, far));
+            }
+            return Ok(response);
+        }
+        strip(response.headers_mut());
+        Ok(response)
+    }
+}
+
+/// Moves bytes both ways between upgraded connections.
+async fn splice(near: hyper::upgrade::OnUpgrade, far: hyper::upgrade::OnUpgrade) {
+    let (Ok(near), Ok(far)) = tokio::join!(near, far) else { return };
+    let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut near, &mut far).await {
+        tracing::debug!("an upgraded connection ended: {error}");
+    }
+}
+
+fn strip(headers: &mut HeaderMap) {
+    OWN.iter().for_each(|name| {
+        headers.remove(*name);
+    });
+}
+
+/// A Host header without the port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, _)) if !name.contains(':') || name.ends_with(']') => name,
+        _ => host,
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text.as_bytes().to_vec()));
+    *response.status_mut() = status;
+    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    let nosniff = header::HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// A file of the static directory; its `index.html` for a directory.
+fn static_file(root: &Path, name: &str) -> Response<Body> {
+    let inside =
+        Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let mut path = root.join(name);
+    if path.is_dir() {
+        path.push("index.html");
+    }
+    let data = if inside { std::fs::read(&path).ok() } else { None };
+    let Some(data) = data else { return plain(StatusCode::NOT_FOUND, "404 page not found\n") };
+    let mut response = Response::new(Body::from(data));
+    let kind = header::HeaderValue::from_static(media_type(&path));
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn media_type(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_ports() {
+        for (host, wanted) in [
+            ("localhost:8001", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("[::1]:8001", "[::1]"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(without_port(host), wanted);
+        }
+    }
+
+    #[test]
+    fn prefixes_have_slashes_around() {
+        assert_eq!(
+            (slashed("/"), slashed("/k8s"), slashed("k8s/")),
+            ("/".into(), "/k8s/".into(), "/k8s/".into())
+        );
+    }
+
+    #[test]
+    fn the_default_filter_lets_local_requests_through() -> Result<()> {
+        let filter = Filter {
+            hosts: patterns(r"^localhost$,^127\.0\.0\.1$,^\[::1\]$")?,
+            paths: patterns("^.*")?,
+            no_paths: patterns("^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach")?,
+            no_methods: patterns("^$")?,
+        };
+        assert!(filter.accepts("GET", "localhost", "/version"));
+        assert!(filter.accepts("GET", "[::1]", "/version"));
+        assert!(!filter.accepts("GET", "evil.example", "/version"));
+        assert!(!filter.accepts("GET", "localhost", "/api/v1/namespaces/a/pods/b/exec"));
+        Ok(())
+    }
+}
