@@ -170,10 +170,18 @@ fn spec(image: &str) -> Option<api::ImageSpec> {
 /// # Errors
 /// When the runtime can't be reached.
 pub async fn has_image(socket: &str, image: &str) -> Result<bool> {
+    Ok(image_id(socket, image).await?.is_some())
+}
+
+/// The image's id (checksum of its configuration), if it is there.
+///
+/// # Errors
+/// When the runtime can't be reached.
+pub async fn image_id(socket: &str, image: &str) -> Result<Option<String>> {
     let mut client = images(socket)?;
     let request = api::ImageStatusRequest { image: spec(image), verbose: false };
     let answer = bounded(socket, "looking for an image", CALL * 5, client.image_status(request)).await?;
-    Ok(answer.image.is_some())
+    Ok(answer.image.map(|i| i.id))
 }
 
 /// Pulls an image, five tries.

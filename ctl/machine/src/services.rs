@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Made, paths};
 pub use supervised::Supervised;
-pub use systemd::Systemd;
+pub use systemd::{Systemd, UNITS};
 
 /// One daemon to keep running.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
