@@ -13,6 +13,8 @@ use crate::{Services, State, cri, files, process};
 
 /// A name is resolved, a program asked for its version, within this time.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Whether a name can be resolved is no reason to wait longer.
+const RESOLVING: Duration = Duration::from_millis(300);
 /// Directories whose file systems must have room.
 const ROOM: [&str; 4] = ["/var/lib/kubelet", "/var/lib/containerd", "/etc/kubernetes", "/var/log"];
 /// Programs kubeadm looks for.
@@ -278,7 +280,7 @@ fn listening_inode(tables: &str, port: u16) -> Option<String> {
 
 async fn resolves(name: &str) -> bool {
     let lookup = tokio::net::lookup_host((name.to_string(), 0));
-    match tokio::time::timeout(PATIENCE, lookup).await {
+    match tokio::time::timeout(RESOLVING, lookup).await {
         Ok(Ok(mut found)) => found.next().is_some(),
         _ => false,
     }
