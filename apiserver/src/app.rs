@@ -11,6 +11,7 @@ use crate::health::Health;
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::reader::Reader;
+use crate::server::endpoints::Leaving;
 use crate::storage::Storage;
 
 /// Everything the parts of the server share. Made once, in `build`.
@@ -35,4 +36,6 @@ pub struct App {
     pub health: Arc<Health>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// How it takes leave of the other servers.
+    pub leaving: Leaving,
 }

@@ -7,6 +7,7 @@ pub mod reconcile;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::files::FileWatch;
 use futures::{StreamExt, TryStreamExt, stream};
 use machinery::status::Status;
 use rand::Rng;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::app::App;
+use crate::health::Health;
 use crate::internal;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -29,11 +31,15 @@ const HOOKS: [&str; 6] = [
     "start-kubernetes-service-cidr-controller",
 ];
 
+/// Names the hooks in the health checks before anybody asks: a server is not ready until all are done.
+pub fn announce(health: &Health) {
+    for hook in HOOKS {
+        health.set(&format!("poststarthook/{hook}"), Err("not finished".into()));
+    }
+}
+
 /// Runs for as long as the server does; marks each hook in `app.health` as `poststarthook/NAME` when it is done.
 pub async fn run(app: Arc<App>, cancel: CancellationToken) -> anyhow::Result<()> {
-    for hook in HOOKS {
-        app.health.set(&format!("poststarthook/{hook}"), Err("not finished".into()));
-    }
     tokio::select! {
         () = cancel.cancelled() => return Ok(()),
         () = start(&app) => {}
@@ -42,8 +48,25 @@ pub async fn run(app: Arc<App>, cancel: CancellationToken) -> anyhow::Result<()>
     tokio::select! {
         () = cancel.cancelled() => {}
         () = keep_namespaces(&app) => {}
+        () = keep_authentication_info(&app) => {}
     }
     Ok(())
+}
+
+/// Publishes the CA bundles anew when their files change.
+async fn keep_authentication_info(app: &Arc<App>) {
+    let files = [&app.config.client_ca_file, &app.config.requestheader_client_ca_file];
+    let mut watches: Vec<FileWatch> =
+        files.into_iter().flatten().filter_map(|f| FileWatch::new(f).ok()).collect();
+    while !watches.is_empty() {
+        let changes = watches.iter_mut().map(|watch| Box::pin(watch.changed()));
+        let (changed, index, _) = futures::future::select_all(changes).await;
+        if changed.is_err() {
+            drop(watches.remove(index));
+        }
+        until_done(app, HOOKS[4]).await;
+    }
+    std::future::pending().await
 }
 
 async fn start(app: &Arc<App>) {

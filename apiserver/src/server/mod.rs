@@ -61,6 +61,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set("etcd", Err("not reached yet".into()));
     health.set_scoped("etcd-readiness", Scope::Ready, Err("not reached yet".into()));
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
+    bootstrap::announce(&health);
     Ok(Arc::new(App {
         config,
         kinds,
@@ -72,6 +73,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
         admission,
         health,
         metrics,
+        leaving: Default::default(),
     }))
 }
 
@@ -91,9 +93,7 @@ pub fn start(app: &Arc<App>, tasks: &Tasks) {
             () = stop.cancelled() => Ok(()),
         }
     });
-    if app.config.endpoint_reconciler_type != "none" {
-        tasks.spawn("endpoint-reconciler", endpoints::run(app.clone()));
-    }
+    tasks.spawn("endpoint-reconciler", endpoints::run(app.clone()));
 }
 
 /// Runs the server until cancelled, then drains it.
@@ -113,9 +113,10 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
         () = cancel.cancelled() => {}
         () = tasks.token().cancelled() => {}
     }
+    // Others are told first and new requests are still served for a while: balancers need time to see it.
     app.health.stop();
+    app.leaving.leave().await;
     tokio::time::sleep(delay).await;
-    endpoints::leave(&app).await;
     stop.cancel();
     let _ = serving.await;
     tasks.drain(Duration::from_secs(5)).await;

@@ -8,7 +8,7 @@ use rand::Rng;
 use crate::app::App;
 use crate::health::Scope;
 
-const HEALTH_EVERY: Duration = Duration::from_secs(2);
+const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
 /// Keeps the checks that depend on the store up to date. A healthy watch is asked about nothing more than its revision.
 pub async fn watch_health(app: Arc<App>) {

@@ -1,0 +1,160 @@
+//! Three API servers over one real etcd: they start at once, give out addresses and ports, come and go.
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use daemon::tasks::Tasks;
+use futures::future::join_all;
+use kube_apiserver::app::App;
+use kube_apiserver::{internal, server};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+const COMES_UP: Duration = Duration::from_secs(30);
+/// News of a server that came or went is everywhere within this time, the lease apart.
+const SOON: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+struct Etcd {
+    process: Child,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_ports() -> [u16; 2] {
+    let held: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("bind")).collect();
+    std::array::from_fn(|i| held[i].local_addr().expect("address").port())
+}
+
+fn etcd() -> Etcd {
+    let data = tempfile::tempdir().expect("temporary directory");
+    let [client, peer] = free_ports().map(|p| format!("http://127.0.0.1:{p}"));
+    let process = Command::new("etcd")
+        .arg("--data-dir")
+        .arg(data.path())
+        .args(["--name", "t", "--unsafe-no-fsync", "--log-level", "error"])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("t={peer}")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("etcd must be installed");
+    Etcd { process, url: client, _data: data }
+}
+
+struct Server {
+    app: Arc<App>,
+    tasks: Tasks,
+}
+
+impl Server {
+    async fn start(etcd: &str, address: &str) -> Self {
+        let flags = format!(
+            "x --etcd-servers={etcd} --authorization-mode=Node,RBAC --service-cluster-ip-range=10.96.0.0/24 \
+             --service-node-port-range=30000-30127 --advertise-address={address} --disable-admission-plugins=ServiceAccount"
+        );
+        let (config, _) =
+            kube_apiserver::config::parse(flags.split_whitespace().map(str::to_owned)).expect("flags");
+        let app = server::build(config).await.expect("build");
+        let tasks = Tasks::new(CancellationToken::new());
+        server::start(&app, &tasks);
+        Self { app, tasks }
+    }
+
+    fn ready(&self) -> bool {
+        self.app.health.report("readyz").iter().all(|(_, state)| state.is_ok())
+    }
+
+    /// The addresses this server sees in both lists, if they agree.
+    fn listed(&self) -> Option<Vec<String>> {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let endpoints = internal::get(&self.app, "endpoints", "default", "kubernetes")?;
+        let slice = internal::get(&self.app, "endpointslices.discovery.k8s.io", "default", "kubernetes")?;
+        let list = |v: &Value, pointer: &str| v.pointer(pointer).and_then(Value::as_array).cloned();
+        let a = list(&endpoints, "/subsets/0/addresses")?.iter().map(|a| text(&a["ip"])).collect::<Vec<_>>();
+        let b = list(&slice, "/endpoints")?.iter().map(|e| text(&e["addresses"][0])).collect::<Vec<_>>();
+        (a == b).then_some(a)
+    }
+
+    async fn service(&self, name: String) -> Value {
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        internal::create(&self.app, "v1", "services", "default", service).await.expect("service")
+    }
+}
+
+async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} takes too long");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_share_a_store() {
+    daemon::init_crypto();
+    let etcd = etcd();
+    let addresses = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
+    // All at once, over a store that is empty and not even up yet.
+    let servers = join_all(addresses.map(|a| Server::start(&etcd.url, a))).await;
+    assert!(servers.iter().all(|s| !s.ready()), "not before there is a store");
+    until("start", COMES_UP, || servers.iter().all(Server::ready)).await;
+    until("the list of three", SOON, || servers.iter().all(|s| s.listed().is_some_and(|l| l == addresses)))
+        .await;
+
+    // Everybody gives out addresses and ports at the same time, most of all there are.
+    let made = join_all((0..96).map(|n| servers[n % 3].service(format!("s{n}")))).await;
+    let unique = |pointer: &str| {
+        made.iter().filter_map(|s| s.pointer(pointer)).map(Value::to_string).collect::<BTreeSet<_>>()
+    };
+    assert_eq!((unique("/spec/clusterIP").len(), unique("/spec/ports/0/nodePort").len()), (96, 96));
+
+    // One vanishes without a word: here its lease ends early.
+    let [first, second, third] = <[Server; 3]>::try_from(servers).ok().expect("three");
+    second.tasks.token().cancel();
+    second.tasks.drain(SOON).await;
+    let key = "/registry/masterleases/10.1.0.2";
+    let lease = first.app.storage.get(key).await.expect("read").kv.expect("lease");
+    first.app.storage.delete(key, lease.mod_revision).await.expect("delete");
+    let rest = ["10.1.0.1", "10.1.0.3"];
+    until("the list of two", SOON, || [&first, &third].iter().all(|s| s.listed().is_some_and(|l| l == rest)))
+        .await;
+
+    // One takes its leave, and is not listed any more when that is done.
+    first.app.health.stop();
+    first.app.leaving.leave().await;
+    assert!(!first.ready());
+    third.app.reader.caught_up().await.expect("read");
+    assert_eq!(third.listed().expect("lists"), ["10.1.0.3"]);
+
+    // It stays away although it lives on, and the last one stays listed whatever it does.
+    third.app.leaving.leave().await;
+    third.app.reader.caught_up().await.expect("read");
+    assert_eq!(third.listed().expect("lists"), ["10.1.0.3"]);
+    for server in [first, third] {
+        server.tasks.token().cancel();
+        server.tasks.drain(SOON).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_store_is_not_ready() {
+    daemon::init_crypto();
+    let mut etcd = etcd();
+    let server = Server::start(&etcd.url, "10.1.0.1").await;
+    until("start", COMES_UP, || server.ready()).await;
+    let _ = etcd.process.kill();
+    let _ = etcd.process.wait();
+    until("the news", SOON, || !server.ready()).await;
+}
