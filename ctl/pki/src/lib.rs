@@ -6,12 +6,17 @@
 pub mod authority;
 pub mod cluster;
 pub mod command;
+pub mod der;
 pub mod expiry;
+pub mod files;
+pub mod fitness;
 pub mod hash;
+pub mod key;
 pub mod kubeconfig;
 pub mod nodeconf;
 pub mod seal;
 pub mod token;
+pub mod x509;
 
 use std::path::Path;
 
