@@ -114,16 +114,12 @@ pub async fn interact(cluster: &Cluster, call: &Call, stdin: bool, raw: bool, nu
         stderr: terminal::stderr(),
         sizes: if raw { terminal::sizes(nudge) } else { None },
     };
-    let ended = channels::session(socket, closes, streams);
-    let ended = match raw {
-        true => until_told(ended).await,
-        false => ended.await,
-    };
+    let ended = until_told(channels::session(socket, closes, streams)).await;
     drop(mode);
     ended
 }
 
-/// A signal that ends the program must not leave the terminal raw.
+/// A signal ends the session, not the program at once: the terminal must not stay raw.
 async fn until_told(session: impl Future<Output = Result<()>>) -> Result<()> {
     let token = daemon::signal::shutdown();
     tokio::select! {

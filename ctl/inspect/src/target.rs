@@ -232,10 +232,18 @@ pub fn choose<'a>(pod: &'a Value, name: Option<&str>, quiet: bool) -> Result<&'a
 
 /// Says which container was taken, if there was a choice.
 pub fn say_default(pod: &Value, name: &str) {
-    let count: usize = LISTS.iter().map(|(list, _)| dig::items(&pod["spec"], list).len()).sum();
-    if count > 1 {
-        out::note(&format!("Defaulted container {name:?} out of: {}", container_names(pod)));
+    if let Some(text) = default_note(pod, name) {
+        out::note(&text);
     }
+}
+
+/// What is said when a container was taken for want of a name, if there was a choice and no preference.
+pub fn default_note(pod: &Value, name: &str) -> Option<String> {
+    let preferred =
+        pod["metadata"]["annotations"][DEFAULT_CONTAINER].as_str().is_some_and(|name| !name.is_empty());
+    let count: usize = LISTS.iter().map(|(list, _)| dig::items(&pod["spec"], list).len()).sum();
+    (count > 1 && !preferred)
+        .then(|| format!("Defaulted container {name:?} out of: {}", container_names(pod)))
 }
 
 /// A duration as the command line has it, in Go's spelling.

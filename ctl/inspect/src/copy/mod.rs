@@ -9,7 +9,7 @@ use crate::dig;
 use crate::exec;
 use crate::target;
 use crate::terminal;
-use coxctl_kit::{Cluster, Error, Globals, Result};
+use coxctl_kit::{Cluster, Error, Globals, Result, out};
 use paths::Spec;
 use serde_json::Value;
 use std::path::Path;
@@ -62,14 +62,25 @@ struct Far {
     container: String,
 }
 
-async fn far(cluster: &Cluster, args: &Copy, spec: &Spec, quiet: bool) -> Result<Far> {
+/// Where it is said which container was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Note {
+    Nowhere,
+    Out,
+    Err,
+}
+
+async fn far(cluster: &Cluster, args: &Copy, spec: &Spec, note: Note) -> Result<Far> {
     let namespace = if spec.namespace.is_empty() { &cluster.namespace } else { &spec.namespace };
     let pod = cluster.get(&target::pods(), Some(namespace), &spec.pod, None).await?;
     exec::check_phase(&pod, "exec into")?;
     let container = match args.container.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => name.to_string(),
-        None => dig::text(target::choose(&pod, None, quiet)?, "name").to_string(),
+        None => dig::text(target::choose(&pod, None, note != Note::Err)?, "name").to_string(),
     };
+    if let (Note::Out, None, Some(text)) = (note, &args.container, target::default_note(&pod, &container)) {
+        out::line(&text);
+    }
     Ok(Far { pod, container })
 }
 
@@ -82,7 +93,7 @@ async fn upload(cluster: &Cluster, args: &Copy, from: &str, to: &Spec) -> Result
     if is_directory(cluster, args, to, &remote).await {
         remote = paths::join(&remote, paths::base(&paths::clean(local)));
     }
-    let far = far(cluster, args, to, false).await?;
+    let far = far(cluster, args, to, Note::Err).await?;
     let mut command = vec!["tar"];
     if args.no_preserve {
         command.extend(["--no-same-permissions", "--no-same-owner"]);
@@ -103,7 +114,7 @@ async fn upload(cluster: &Cluster, args: &Copy, from: &str, to: &Spec) -> Result
 
 /// Whether a directory is there already, into which the copy goes then. Whatever goes wrong here goes wrong again.
 async fn is_directory(cluster: &Cluster, args: &Copy, spec: &Spec, path: &str) -> bool {
-    let Ok(far) = far(cluster, args, spec, true).await else { return false };
+    let Ok(far) = far(cluster, args, spec, Note::Nowhere).await else { return false };
     let command = ["test", "-d", path].map(str::to_string);
     let call = exec::call(&far.pod, &far.container, &command, false, false);
     let nowhere = || -> crate::channels::Write { Box::new(|_| Ok(())) };

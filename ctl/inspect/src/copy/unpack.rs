@@ -1,7 +1,7 @@
 //! Unpacking an archive as it comes from a container.
 
 use super::paths::{self, Spec};
-use super::{Copy, Far, far};
+use super::{Copy, Far, Note, far};
 use crate::channels::Streams;
 use crate::exec;
 use crate::terminal;
@@ -19,7 +19,7 @@ const WAITING: usize = 16;
 /// # Errors
 /// As kubectl's.
 pub async fn download(cluster: &Cluster, args: &Copy, from: &Spec, to: &Path) -> Result<()> {
-    let far = far(cluster, args, from, false).await?;
+    let far = far(cluster, args, from, Note::Out).await?;
     let source = paths::remote(&from.file);
     let job = Unpacking {
         prefix: paths::without_shortcuts(&paths::clean(source.trim_start_matches('/'))),
@@ -33,27 +33,28 @@ pub async fn download(cluster: &Cluster, args: &Copy, from: &Spec, to: &Path) ->
     let unpacking = tokio::task::spawn_blocking(move || job.run(Pieces { archive, rest: Vec::new(), at: 0 }));
     let sending = send(cluster, args, &far, &source, pieces);
     tokio::pin!(sending, unpacking);
-    // The end of the archive is the end of the copy; that the far program has ended may be heard later.
     let unpacked = tokio::select! {
+        // The end of the archive is the end of the copy, however the far program ends after it.
         unpacked = &mut unpacking => unpacked,
-        sent = &mut sending => {
-            sent?;
-            unpacking.await
+        sent = &mut sending => match sent {
+            Err((error @ Error::Code(..), 0)) => return Err(error),
+            Err((Error::Code(..), _)) | Ok(_) => unpacking.await,
+            Err((error, _)) => return Err(error),
         }
     };
-    unpacked
-        .map_err(|error| Error::message(error.to_string()))?
-        .map_err(|error| Error::message(error.to_string()))
+    let failed = |error: &dyn std::fmt::Display| Error::message(error.to_string());
+    unpacked.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
-/// Has the archive packed and sent; when that breaks off, from where it broke off, as often as wished.
+/// Has the archive packed and sent; when that breaks off, from where it broke off, as often as wished. How many bytes
+/// arrived is told either way.
 async fn send(
     cluster: &Cluster,
     args: &Copy,
     far: &Far,
     source: &str,
     pieces: SyncSender<Vec<u8>>,
-) -> Result<()> {
+) -> Result<u64, (Error, u64)> {
     let counted = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut tries = 0;
     loop {
@@ -70,7 +71,7 @@ async fn send(
             let _ = pieces.send(data.to_vec());
             Ok(())
         });
-        let streams = Streams { stdin: None, stdout, stderr: terminal::stderr(), sizes: None };
+        let streams = Streams { stdin: None, stdout, stderr: terminal::stdout(), sizes: None };
         match exec::pipe(cluster, &call, streams).await {
             Err(error @ (Error::Unreachable(_) | Error::Message(_)))
                 if args.retries < 0 || tries < args.retries =>
@@ -80,7 +81,10 @@ async fn send(
                 out::line(&format!("Resuming copy at {sent} bytes, retry {tries}/{}", args.retries));
                 tracing::debug!("the copy broke off: {error}");
             }
-            ended => return ended,
+            ended => {
+                let sent = counted.load(std::sync::atomic::Ordering::Relaxed);
+                return ended.map(|()| sent).map_err(|error| (error, sent));
+            }
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use super::page::Page;
 use super::subject::Subject;
-use crate::dig;
 use crate::put;
 use serde_json::{Map, Value};
 
