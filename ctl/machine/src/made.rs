@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Changed, files};
 pub use entry::{Entry, Run};
 pub use undo::Report;
+pub(crate) use undo::remove_tree;
 
 const NAME: &str = "made.json";
 /// Copies of what was replaced.
@@ -217,6 +218,20 @@ impl Made {
             fs::write(&file, value).with_context(|| format!("setting {}", file.display()))?;
         }
         Ok(Changed::Yes)
+    }
+
+    /// Records what a kernel setting is now, because a daemon of ours will change it; nothing when there is no such setting.
+    ///
+    /// # Errors
+    /// When the manifest can't be written.
+    pub fn setting(&mut self, name: &str) -> Result<()> {
+        let name = if name.contains('/') { name.to_string() } else { name.replace('.', "/") };
+        let known = |e: &Entry| matches!(e, Entry::Sysctl { name: n, .. } if *n == name);
+        let Ok(old) = fs::read_to_string(self.proc_sys.join(&name)) else { return Ok(()) };
+        if self.document.entries.iter().any(known) {
+            return Ok(());
+        }
+        self.push(Entry::Sysctl { name, old: old.trim().into(), new: String::new() })
     }
 
     /// Records, then writes a file of the given mode by renaming a finished one into place; nothing when it is so already.

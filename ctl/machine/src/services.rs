@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Made, paths};
+use crate::{Made, clean, paths};
 pub use supervised::Supervised;
 pub use systemd::{Systemd, UNITS};
 
@@ -150,7 +150,7 @@ pub fn services(options: &Options) -> Result<Box<dyn Services>> {
     Ok(Box::new(Supervised::new(Default::default(), coxctl, options.bin_dir.clone())))
 }
 
-/// Installs a daemon and records it first.
+/// Installs a daemon, after recording it and what it will make by itself.
 ///
 /// # Errors
 /// As [`Services::install`] and the manifest's.
@@ -159,6 +159,7 @@ pub fn install(services: &dyn Services, made: &mut Made, daemon: &Daemon) -> Res
     if services.kind() == "supervisor" {
         made.contents(Path::new(paths::LOGS))?;
     }
+    clean::expect(made, daemon)?;
     made.unit(&daemon.name)?;
     services.install(daemon)
 }

@@ -51,7 +51,7 @@ pub enum Entry {
         name: String,
         /// What it was.
         old: String,
-        /// What it was set to.
+        /// What it was set to; empty when a daemon of ours sets it.
         new: String,
     },
 }

@@ -238,6 +238,23 @@ fn survives_reopening_and_refuses_two_at_once() -> Result<()> {
 }
 
 #[test]
+fn settings_that_daemons_change_come_back() -> Result<()> {
+    let machine = Machine::new()?;
+    let before = machine.picture()?;
+    let mut made = machine.made()?;
+    made.setting("net.ipv4.ip_forward")?;
+    made.setting("net.ipv4.ip_forward")?;
+    made.setting("net.no.such")?;
+    assert_eq!(made.entries().len(), 2, "the manifest's own directory, and the setting");
+    fs::write(machine.at("sys/net/ipv4/ip_forward"), "1\n")?;
+    let report = made.undo(&Fake::default())?;
+    assert!(report.removed.contains(&"setting net.ipv4.ip_forward (back to 0)".to_string()), "{report:?}");
+    fs::write(machine.at("sys/net/ipv4/ip_forward"), "0\n")?;
+    assert_eq!(machine.picture()?, before);
+    Ok(())
+}
+
+#[test]
 fn a_damaged_manifest_is_named() -> Result<()> {
     let machine = Machine::new()?;
     fs::create_dir(machine.at("state"))?;

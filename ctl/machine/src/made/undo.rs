@@ -252,7 +252,7 @@ fn sysctl(path: &Path, shown: String, old: &str, new: &str) -> Result<Outcome> {
     if now == old {
         return Ok(Outcome::Nothing);
     }
-    if now != new {
+    if now != new && !new.is_empty() {
         return Ok(Outcome::Left(shown, format!("somebody set it to {now} since")));
     }
     fs::write(path, old).with_context(|| format!("setting {}", path.display()))?;
