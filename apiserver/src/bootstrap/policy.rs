@@ -204,8 +204,8 @@ mod tests {
     fn the_tables_are_read_whole() {
         let all = all();
         let count = |plural: &str| all.iter().filter(|o| o.plural == plural).count();
-        assert_eq!(count("clusterroles"), 69 + 2);
-        assert_eq!(count("clusterrolebindings"), 50 + 2);
+        assert_eq!(count("clusterroles"), 69 + 3);
+        assert_eq!(count("clusterrolebindings"), 50 + 3);
         assert_eq!((count("roles"), count("rolebindings")), (7, 7));
         for object in &all {
             let binding = object.plural.ends_with("bindings");
