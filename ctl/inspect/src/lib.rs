@@ -3,12 +3,14 @@
 pub mod attach;
 mod channels;
 pub mod copy;
+pub mod debug;
 pub mod describe;
 mod dig;
 pub mod exec;
 pub mod forward;
 pub mod logs;
 pub mod proxy;
+pub mod session;
 mod target;
 mod terminal;
 
@@ -25,6 +27,7 @@ pub enum Command {
     Copy(copy::Copy),
     PortForward(forward::PortForward),
     Proxy(proxy::Proxy),
+    Debug(debug::Debug),
 }
 
 /// Runs a verb; the exit code.
@@ -40,6 +43,7 @@ pub async fn run(command: Command, globals: &Globals) -> anyhow::Result<i32> {
         Command::Copy(args) => copy::run(args, globals).await?,
         Command::PortForward(args) => forward::run(args, globals).await?,
         Command::Proxy(args) => proxy::run(args, globals).await?,
+        Command::Debug(args) => debug::run(args, globals).await?,
     }
     Ok(0)
 }

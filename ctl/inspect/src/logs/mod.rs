@@ -1,19 +1,13 @@
 //! `logs`: what containers have printed.
 
+mod query;
+mod read;
+
 use crate::dig;
 use crate::target::{self, Order};
 use coxctl_kit::{Call, Cluster, Error, Globals, ListOptions, Result, out};
-use futures::AsyncBufReadExt;
-use jiff::Timestamp;
 use serde_json::Value;
 use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// Lines shown of each log when pods are chosen by a selector.
-const SELECTED_TAIL: i64 = 10;
-/// How often a container that is to be followed but doesn't run yet is asked for.
-const AGAIN: Duration = Duration::from_secs(1);
-const USAGE: &str = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command";
 
 /// Print the logs for a container in a pod
 #[derive(clap::Args, Clone, Debug)]
@@ -84,103 +78,24 @@ struct Source {
 /// As kubectl's.
 pub async fn run(mut args: Logs, globals: &Globals) -> Result<()> {
     let selector = args.selector.clone().filter(|selector| !selector.is_empty());
-    check_words(&args, selector.is_some())?;
+    query::check_words(&args, selector.is_some())?;
     let named = args.container.is_some();
     if let [_, container] = args.target.as_slice() {
         args.container = Some(container.clone());
     }
     args.prefix |= args.all_pods;
     let wait = target::duration("pod-running-timeout", &args.pod_running_timeout)?;
-    let query = query(&args, selector.is_some())?;
+    let query = query::query(&args, selector.is_some())?;
     let cluster = globals.connect().await?;
     let subjects = subjects(&cluster, &args, selector.as_deref()).await?;
-    check(&args, named)?;
+    query::check(&args, named)?;
     let mut sources = Vec::new();
     for subject in subjects {
         for pod in pods(&cluster, subject, &args, wait).await? {
             sources.extend(of_pod(&pod, &args, &query)?);
         }
     }
-    read(&cluster, sources, &args, wait).await
-}
-
-fn check_words(args: &Logs, selected: bool) -> Result<()> {
-    match (args.target.len(), selected) {
-        (0, false) | (3.., _) => Err(crate::usage("logs", USAGE)),
-        (1, true) => Err(crate::usage("logs", "only a selector (-l) or a POD name is allowed")),
-        _ => Ok(()),
-    }
-}
-
-fn check(args: &Logs, named: bool) -> Result<()> {
-    let container = args.container.as_deref().unwrap_or_default();
-    let wrong = |text: &str| Err(Error::message(text));
-    if args.since_time.is_some() && args.since.as_ref().is_some_and(|since| !is_zero(since)) {
-        return wrong("at most one of `sinceTime` or `sinceSeconds` may be specified");
-    }
-    if args.all_containers && !container.is_empty() {
-        return wrong(&format!(
-            "--all-containers=true should not be specified with container name {container}"
-        ));
-    }
-    if named && args.target.len() == 2 {
-        return wrong("only one of -c or an inline [CONTAINER] arg is allowed");
-    }
-    if args.limit_bytes < 0 {
-        return wrong("--limit-bytes must be greater than 0");
-    }
-    if args.since.as_ref().is_some_and(|since| since.starts_with('-')) {
-        return wrong("--since must be greater than 0");
-    }
-    if args.tail.is_some_and(|tail| tail < -1) {
-        return wrong("--tail must be greater than or equal to -1");
-    }
-    Ok(())
-}
-
-fn is_zero(duration: &str) -> bool {
-    out::go_duration(duration).is_some_and(|duration| duration.is_zero())
-}
-
-/// What is asked of every log, the container apart.
-fn query(args: &Logs, selected: bool) -> Result<Vec<(&'static str, String)>> {
-    let mut query = Vec::new();
-    let flags = [
-        ("follow", args.follow),
-        ("insecureSkipTLSVerifyBackend", args.insecure_skip_tls_verify_backend),
-        ("previous", args.previous),
-        ("timestamps", args.timestamps),
-    ];
-    query.extend(flags.into_iter().filter(|(_, on)| *on).map(|(name, _)| (name, "true".to_string())));
-    if args.limit_bytes != 0 {
-        query.push(("limitBytes", args.limit_bytes.to_string()));
-    }
-    if let Some(since) = args.since.as_deref().filter(|since| !since.starts_with('-') && !is_zero(since)) {
-        query.push(("sinceSeconds", seconds(target::duration("since", since)?).to_string()));
-    }
-    if let Some(time) = args.since_time.as_deref().filter(|time| !time.is_empty()) {
-        query.push(("sinceTime", moment(time)?));
-    }
-    match args.tail {
-        Some(-1) => {}
-        Some(tail) => query.push(("tailLines", tail.to_string())),
-        None if selected => query.push(("tailLines", SELECTED_TAIL.to_string())),
-        None => {}
-    }
-    Ok(query)
-}
-
-/// Whole seconds, rounded to the nearest.
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
-}
-
-fn moment(text: &str) -> Result<String> {
-    let layout = "2006-01-02T15:04:05Z07:00";
-    let read: Timestamp = text.parse().map_err(|_| {
-        Error::message(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""))
-    })?;
-    Ok(machinery::time::format_seconds(read))
+    read::read(&cluster, sources, &args, wait).await
 }
 
 /// The objects whose logs are meant.
@@ -261,106 +176,12 @@ fn chosen<'a>(pod: &'a Value, args: &'a Logs) -> Result<&'a str> {
     Ok(name)
 }
 
-async fn read(cluster: &Cluster, sources: Vec<Source>, args: &Logs, wait: Duration) -> Result<()> {
-    let (count, most) = (sources.len(), args.max_log_requests);
-    if args.follow && count > 1 {
-        if count > most {
-            return Err(Error::message(format!(
-                "you are attempting to follow {count} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
-            )));
-        }
-        return together(cluster, sources, args, wait).await;
-    }
-    for source in sources {
-        if let Err(error) = copy(cluster, &source, args, wait, None).await {
-            forgive(error, args)?;
-        }
-    }
+/// Prints the log of one container as it is now.
+///
+/// # Errors
+/// What the server says.
+pub async fn print(cluster: &Cluster, pod: &Value, container: &str) -> Result<()> {
+    let call = Call::get(crate::exec::path(pod, "log")).query("container", container);
+    out::put_bytes(&cluster.send(call).await?.body);
     Ok(())
-}
-
-fn forgive(error: Error, args: &Logs) -> Result<()> {
-    if !args.ignore_errors {
-        return Err(error);
-    }
-    out::line(&format!("error: {error}"));
-    Ok(())
-}
-
-/// Follows logs at the same time; lines stay whole.
-async fn together(cluster: &Cluster, sources: Vec<Source>, args: &Logs, wait: Duration) -> Result<()> {
-    let (sender, mut lines) = mpsc::channel::<Result<Vec<u8>>>(64);
-    for source in sources {
-        let (cluster, args, sender) = (cluster.clone(), args.clone(), sender.clone());
-        tokio::spawn(async move {
-            if let Err(error) = copy(&cluster, &source, &args, wait, Some(&sender)).await {
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-    }
-    drop(sender);
-    while let Some(line) = lines.recv().await {
-        match line {
-            Ok(line) => out::put_bytes(&line),
-            Err(error) => forgive(error, args)?,
-        }
-    }
-    Ok(())
-}
-
-/// Copies a log line by line, to standard output or to a channel. A container that is to be followed is waited for while
-/// it starts.
-async fn copy(
-    cluster: &Cluster,
-    source: &Source,
-    args: &Logs,
-    wait: Duration,
-    to: Option<&mpsc::Sender<Result<Vec<u8>>>>,
-) -> Result<()> {
-    let end = tokio::time::Instant::now() + wait;
-    let mut reader = loop {
-        match cluster.stream(source.call.clone()).await {
-            Ok(reader) => break reader,
-            Err(error) if args.follow && starts(&error) && tokio::time::Instant::now() < end => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    let mut line = source.prefix.clone().into_bytes();
-    loop {
-        line.truncate(source.prefix.len());
-        match reader.read_until(b'\n', &mut line).await {
-            Ok(0) => return Ok(()),
-            Ok(_) => match to {
-                None => out::put_bytes(&line),
-                Some(to) if to.send(Ok(line.clone())).await.is_err() => return Ok(()),
-                Some(_) => {}
-            },
-            Err(cause) => return Err(Error::message(cause.to_string())),
-        }
-    }
-}
-
-fn starts(error: &Error) -> bool {
-    error.is("BadRequest") && error.to_string().contains("is waiting to start")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_are_rounded() {
-        let table = [("400ms", 0), ("1500ms", 2), ("3m", 180)];
-        for (text, wanted) in table {
-            assert_eq!(target::duration("since", text).map(seconds).ok(), Some(wanted), "{text}");
-        }
-    }
-
-    #[test]
-    fn times_are_read() {
-        assert_eq!(moment("2024-05-01T10:00:00+02:00").ok().as_deref(), Some("2024-05-01T08:00:00Z"));
-        assert!(moment("yesterday").is_err());
-    }
 }

@@ -1,15 +1,18 @@
 //! `proxy`: the API server on a port of this machine, with our credentials.
 
+mod files;
+mod filter;
+
 use coxctl_kit::{Cluster, Error, Globals, Result, out};
+use filter::{Filter, without_port};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
-use regex::Regex;
 use std::convert::Infallible;
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -71,37 +74,6 @@ pub struct Proxy {
     pub append_server_path: bool,
 }
 
-/// What the proxy lets through.
-struct Filter {
-    hosts: Vec<Regex>,
-    paths: Vec<Regex>,
-    no_paths: Vec<Regex>,
-    no_methods: Vec<Regex>,
-}
-
-fn patterns(text: &str) -> Result<Vec<Regex>> {
-    text.split(',').map(|one| Regex::new(one).map_err(|error| Error::message(error.to_string()))).collect()
-}
-
-impl Filter {
-    fn new(args: &Proxy) -> Result<Self> {
-        Ok(Self {
-            hosts: patterns(&args.accept_hosts)?,
-            paths: patterns(&args.accept_paths)?,
-            no_paths: patterns(&args.reject_paths)?,
-            no_methods: patterns(&args.reject_methods)?,
-        })
-    }
-
-    fn accepts(&self, method: &str, host: &str, path: &str) -> bool {
-        let any = |list: &[Regex], text: &str| list.iter().any(|one| one.is_match(text));
-        !any(&self.no_paths, path)
-            && !any(&self.no_methods, method)
-            && any(&self.paths, path)
-            && any(&self.hosts, host)
-    }
-}
-
 struct Server {
     cluster: Cluster,
     filter: Option<Filter>,
@@ -127,7 +99,11 @@ pub async fn run(args: Proxy, globals: &Globals) -> Result<()> {
         www: args.www.clone().map(|www| (slashed(&args.www_prefix), www)),
     });
     if args.disable_filter && args.unix_socket.is_none() {
-        out::note("Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious");
+        let now = jiff::Zoned::now().strftime("%m%d %H:%M:%S%.6f");
+        let process = std::process::id();
+        out::note(&format!(
+            "W{now} {process:>7} proxy.go:177] Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious"
+        ));
     }
     let until = daemon::signal::shutdown();
     tokio::select! {
@@ -195,7 +171,7 @@ impl Server {
         if let Some((prefix, directory)) = &self.www
             && let Some(file) = path.strip_prefix(prefix.as_str())
         {
-            return static_file(directory, file);
+            return files::static_file(directory, file);
         }
         let Some(inner) = path.strip_prefix(&self.api_prefix) else {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
@@ -254,14 +230,6 @@ fn strip(headers: &mut HeaderMap) {
     });
 }
 
-/// A Host header without the port.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, _)) if !name.contains(':') || name.ends_with(']') => name,
-        _ => host,
-    }
-}
-
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text.as_bytes().to_vec()));
     *response.status_mut() = status;
@@ -272,50 +240,9 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// A file of the static directory; its `index.html` for a directory.
-fn static_file(root: &Path, name: &str) -> Response<Body> {
-    let inside =
-        Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let mut path = root.join(name);
-    if path.is_dir() {
-        path.push("index.html");
-    }
-    let data = if inside { std::fs::read(&path).ok() } else { None };
-    let Some(data) = data else { return plain(StatusCode::NOT_FOUND, "404 page not found\n") };
-    let mut response = Response::new(Body::from(data));
-    let kind = header::HeaderValue::from_static(media_type(&path));
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
-fn media_type(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
-        "html" | "htm" => "text/html; charset=utf-8",
-        "css" => "text/css; charset=utf-8",
-        "js" | "mjs" => "text/javascript; charset=utf-8",
-        "json" => "application/json",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "txt" => "text/plain; charset=utf-8",
-        _ => "application/octet-stream",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_lose_their_ports() {
-        for (host, wanted) in [
-            ("localhost:8001", "localhost"),
-            ("127.0.0.1", "127.0.0.1"),
-            ("[::1]:8001", "[::1]"),
-            ("::1", "::1"),
-        ] {
-            assert_eq!(without_port(host), wanted);
-        }
-    }
 
     #[test]
     fn prefixes_have_slashes_around() {
@@ -323,20 +250,5 @@ mod tests {
             (slashed("/"), slashed("/k8s"), slashed("k8s/")),
             ("/".into(), "/k8s/".into(), "/k8s/".into())
         );
-    }
-
-    #[test]
-    fn the_default_filter_lets_local_requests_through() -> Result<()> {
-        let filter = Filter {
-            hosts: patterns(r"^localhost$,^127\.0\.0\.1$,^\[::1\]$")?,
-            paths: patterns("^.*")?,
-            no_paths: patterns("^/api/.*/pods/.*/exec,^/api/.*/pods/.*/attach")?,
-            no_methods: patterns("^$")?,
-        };
-        assert!(filter.accepts("GET", "localhost", "/version"));
-        assert!(filter.accepts("GET", "[::1]", "/version"));
-        assert!(!filter.accepts("GET", "evil.example", "/version"));
-        assert!(!filter.accepts("GET", "localhost", "/api/v1/namespaces/a/pods/b/exec"));
-        Ok(())
     }
 }
