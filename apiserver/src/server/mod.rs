@@ -61,7 +61,6 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set("etcd", Err("not reached yet".into()));
     health.set_scoped("etcd-readiness", Scope::Ready, Err("not reached yet".into()));
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
-    bootstrap::announce(&health);
     Ok(Arc::new(App {
         config,
         kinds,
@@ -79,6 +78,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
 
 /// Starts what runs beside the requests: the feed of the cache, health, compaction, the objects the server keeps.
 pub fn start(app: &Arc<App>, tasks: &Tasks) {
+    bootstrap::announce(&app.health);
     let cancel = tasks.token().clone();
     tasks.spawn("watch-cache", app.cache.clone().feed(cancel.clone()));
     tasks.spawn("etcd-health", upkeep::watch_health(app.clone()));
