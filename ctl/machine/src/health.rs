@@ -21,6 +21,8 @@ const ENDINGS: u32 = 3;
 const EXPLAINED: u32 = 2;
 /// Lines shown of a daemon's log.
 const WORDS: usize = 8;
+/// Lines searched for a cause when those tell none.
+const FAR: usize = 400;
 
 /// Waits until `check` passes, at most `limit`. Fails within seconds when the daemon keeps ending: the error holds how it
 /// ended, its last words, and the likely cause and cure recognised from them.
@@ -88,11 +90,17 @@ fn explain(services: &dyn Services, name: &str, how: &str) -> String {
     let mut text = format!("{name}: {how}");
     if words.is_empty() {
         text.push_str("\nIt wrote nothing.");
-    } else {
-        text.push_str("\nIts last words:");
-        words.lines().for_each(|line| text.push_str(&format!("\n    {line}")));
+        return text;
     }
-    if let Some(cause) = likely_cause(&words) {
+    // Some print how they are to be used after what they have to say.
+    let longer = services.last_words(name, FAR);
+    let before = cause::told(&longer).filter(|_| cause::told(&words).is_none());
+    text.push_str("\nIts last words:");
+    if let Some((line, _)) = before {
+        text.push_str(&format!("\n    {line}\n    [...]"));
+    }
+    words.lines().for_each(|line| text.push_str(&format!("\n    {line}")));
+    if let Some(cause) = likely_cause(&words).or(before.map(|b| b.1)) {
         text.push_str(&format!("\nLikely cause: {}.\nCure: {}.", cause.cause, cause.cure));
     }
     text
@@ -134,8 +142,9 @@ mod tests {
         fn state(&self, _: &str) -> Result<State> {
             Ok(State::Failed { how: "exited with code 1".into(), restarts: 0 })
         }
-        fn last_words(&self, _: &str, _: usize) -> String {
-            self.words.into()
+        fn last_words(&self, _: &str, lines: usize) -> String {
+            let all: Vec<&str> = self.words.lines().collect();
+            all[all.len().saturating_sub(lines)..].join("\n")
         }
         fn program(&self, program: &Path) -> Result<PathBuf> {
             Ok(program.into())
@@ -164,6 +173,14 @@ mod tests {
         let (error, _) = fails(&falling(1, "no space left on device"), 240).await;
         assert!(error.starts_with("etcd: exited with code 1, 2 times in a row"), "{error}");
         assert!(error.contains("Likely cause: the disk is full"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cause_above_the_usage_is_found() {
+        let words = "flag provided but not defined: -bogus\n1\n2\n3\n4\n5\n6\n7\n8\n9";
+        let (error, _) = fails(&falling(1, words), 240).await;
+        assert!(error.contains("-bogus\n    [...]\n    2\n"), "{error}");
+        assert!(error.contains("Likely cause: the daemon does not take one of its arguments"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]

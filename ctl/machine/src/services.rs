@@ -177,7 +177,7 @@ fn find(program: &Path, bin_dir: Option<&Path>) -> Result<PathBuf> {
         Some(found) => Ok(found),
         None if absolute => bail!("there is no program {}", program.display()),
         None => bail!(
-            "there is no program {} in {} or on the PATH; give a bundle with --bundle",
+            "there is no program {} in {} or on the PATH",
             program.display(),
             bin_dir.unwrap_or(Path::new(paths::CURRENT)).display()
         ),

@@ -140,6 +140,7 @@ const CAUSES: &[(&[&str], Cause)] = &[
             "invalid argument \"",
             "unknown shorthand flag",
             "parse error",
+            "error verifying flags",
         ],
         Cause {
             cause: "the daemon does not take one of its arguments",
@@ -242,9 +243,15 @@ const CAUSES: &[(&[&str], Cause)] = &[
 
 /// The likely cause and cure told by a daemon's last words.
 pub fn likely_cause(words: &str) -> Option<Cause> {
-    let words = words.to_lowercase();
-    let told = |signs: &&(&[&str], Cause)| signs.0.iter().any(|sign| words.contains(sign));
-    CAUSES.iter().find(told).map(|c| c.1)
+    told(words).map(|(_, cause)| cause)
+}
+
+/// The last line that tells a cause, and the cause.
+pub fn told(words: &str) -> Option<(&str, Cause)> {
+    CAUSES.iter().find_map(|(signs, cause)| {
+        let tells = |line: &&str| signs.iter().any(|sign| line.to_lowercase().contains(sign));
+        words.lines().rev().find(tells).map(|line| (line.trim(), *cause))
+    })
 }
 
 #[cfg(test)]
