@@ -288,7 +288,7 @@ fn listed(images: &[String], output: Output) -> String {
     let object = json!({"apiVersion": "output.kubeadm.k8s.io/v1alpha3", "kind": "Images", "images": images});
     match output {
         Output::Text => images.iter().map(|i| format!("{i}\n")).collect(),
-        Output::Json => format!("{object:#}\n"),
+        Output::Json => print::json(&object),
         Output::Yaml => documents(&[object]),
     }
 }

@@ -34,6 +34,15 @@ pub fn documents(values: &[Value]) -> String {
     texts.join("---\n")
 }
 
+/// A value as JSON text, indented by four as kubeadm's printers do, with a line's end.
+pub fn json(value: &Value) -> String {
+    let mut out = Vec::new();
+    let form = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form));
+    debug_assert!(written.is_ok(), "a value can always be written to memory");
+    String::from_utf8_lossy(&out).into_owned() + "\n"
+}
+
 fn placeholder_facts() -> Facts {
     Facts {
         hostname: PLACEHOLDER_NAME.into(),

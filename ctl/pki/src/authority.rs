@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 
 pub use crate::files::write_file;
 use crate::files::{Pair, read};
-use crate::key::{Algorithm, Key};
+use crate::key::{Algorithm, Key, pem};
+use crate::subject;
 use crate::x509::{self, BACKDATED};
 
 /// What a leaf certificate says of its holder.
@@ -182,7 +183,12 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_pem(&self.cert_pem, signer.pair())?;
         let key = Key::generate(terms.algorithm)?;
         let cert = leaf_params(who, terms.leaf)?.signed_by(key.pair(), &issuer)?;
-        Ok((cert.pem(), key.to_pem()))
+        if who.orgs.len() < 2 {
+            return Ok((cert.pem(), key.to_pem()));
+        }
+        let der = subject::replaced(cert.der(), who, signer.pair())
+            .context("writing the groups of a certificate")?;
+        Ok((pem("CERTIFICATE", &der), key.to_pem()))
     }
 }
 
@@ -272,6 +278,19 @@ mod tests {
             (root.identity.dns, root.identity.cn),
             (vec!["kubernetes".to_string()], "kubernetes".to_string())
         );
+    }
+
+    #[test]
+    fn several_groups_all_come_through() {
+        for pem in [None, Some(crate::key::tests::RSA_PKCS1)] {
+            let key = pem.map_or_else(|| Key::generate(Algorithm::EcdsaP384), Key::from_pem).unwrap();
+            let ca = Authority::with_key("kubernetes", &Terms::default(), key).unwrap();
+            let who = Identity::client("jané", &["a", "b", "c"]);
+            let (crt, key) = ca.issue(&who).unwrap();
+            let seen = x509::read(&crt).unwrap();
+            assert_eq!((&seen.identity, seen.spki), (&who, Key::from_pem(&key).unwrap().spki()));
+            assert!(x509::signed_by(&crt, &ca.cert_pem));
+        }
     }
 
     #[test]

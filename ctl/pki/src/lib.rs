@@ -6,6 +6,7 @@
 pub mod authority;
 pub mod cluster;
 pub mod command;
+pub mod csr;
 pub mod der;
 pub mod expiry;
 pub mod files;
@@ -14,15 +15,19 @@ pub mod hash;
 pub mod key;
 pub mod kubeconfig;
 pub mod nodeconf;
+pub mod rotation;
 pub mod seal;
+mod subject;
+pub mod table;
 pub mod token;
+pub mod watch;
 pub mod x509;
 
 use std::path::Path;
 
 pub use cluster::{CertSpec, Outcome, Report, SHARED_FILES, cluster_certificates, ensure, ensure_all};
 pub use command::{CertsCommand, KubeconfigCommand, run_certs, run_kubeconfig};
-pub use expiry::{Dirs, Expiry, expiry, renew};
+pub use expiry::{Dirs, Expiry, Known, expiry, renew};
 pub use hash::ca_hashes;
 pub use nodeconf::{
     KubeconfigSpec, bootstrap_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig, finalize_kubelet_conf,
