@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::admission::Plugin;
+use crate::alloc::ports::Ports;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
@@ -36,6 +37,8 @@ pub struct App {
     pub health: Arc<Health>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Node ports of services.
+    pub node_ports: Ports,
     /// How it takes leave of the other servers.
     pub leaving: Leaving,
 }

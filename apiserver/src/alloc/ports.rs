@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand::Rng;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The node ports of a cluster.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct Ports {
     key: String,
     first: u16,
     last: u16,
+    /// Changes of one server take turns: what is left to contend with is other servers.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why a port could not be had; the texts are what clients see.
@@ -76,7 +79,7 @@ impl Ports {
     /// The ports from `first` to `last`, kept below `prefix` in the store.
     pub fn new(storage: Arc<dyn Storage>, prefix: &str, (first, last): (u16, u16)) -> Self {
         let key = format!("{}/ranges/servicenodeports", prefix.trim_end_matches('/'));
-        Self { storage, key, first, last }
+        Self { storage, key, first, last, turn: Arc::default() }
     }
 
     /// `first-last`.
@@ -176,8 +179,9 @@ impl Ports {
         dry: bool,
         mut edit: impl FnMut(&mut Bits) -> Result<bool, Refused>,
     ) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
         let mut seen = self.storage.get(&self.key).await?.kv;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let mut bits = decode(seen.as_ref())?;
             if !edit(&mut bits)? || dry {
                 return Ok(());
@@ -191,6 +195,8 @@ impl Ports {
                 Outcome::Done(_) => return Ok(()),
                 Outcome::Conflict(now) => seen = now,
             }
+            let pause = rand::rng().random_range(0.0..=attempt.min(20) as f64);
+            tokio::time::sleep(Duration::from_secs_f64(pause / 1000.0)).await;
         }
         Err(Refused::Store("the record of node ports kept changing".into()))
     }

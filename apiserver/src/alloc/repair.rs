@@ -2,7 +2,6 @@
 //! not written down. Runs at start and every three minutes.
 
 use super::addresses::{Book, MANAGED_BY, Objects, Owner, RESOURCE};
-use super::ports::Ports;
 use super::service::{held, held_ports};
 use crate::app::App;
 use machinery::meta;
@@ -126,7 +125,7 @@ impl Leaks {
 }
 
 async fn ports(app: &Arc<App>, services: &[Value], leaks: &mut Leaks) -> Result<(), super::ports::Refused> {
-    let record = Ports::new(app.storage.clone(), &app.config.etcd_prefix, app.config.service_node_port_range);
+    let record = app.node_ports.clone();
     let used: BTreeSet<u16> = services.iter().flat_map(held_ports).collect();
     let taken = record.taken().await?;
     let freed = leaks.count(&taken, &used);

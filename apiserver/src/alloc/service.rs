@@ -127,11 +127,7 @@ pub async fn ports(
     old: Option<&Value>,
     guard: &mut Guard,
 ) -> Result<(), Status> {
-    let record = Ports::new(
-        ctx.app.storage.clone(),
-        &ctx.app.config.etcd_prefix,
-        ctx.app.config.service_node_port_range,
-    );
+    let record = ctx.app.node_ports.clone();
     let before = old.map(held_ports).unwrap_or_default();
     let wants: Vec<Want> =
         wants(service).into_iter().filter(|w| w.port == 0 || !before.contains(&w.port)).collect();
@@ -228,11 +224,7 @@ pub async fn release_all(ctx: &Ctx, service: &Value) {
     for ip in held(service) {
         book.release(&ip).await;
     }
-    let record = Ports::new(
-        ctx.app.storage.clone(),
-        &ctx.app.config.etcd_prefix,
-        ctx.app.config.service_node_port_range,
-    );
+    let record = ctx.app.node_ports.clone();
     give_back(&record, held_ports(service)).await;
     let (namespace, name) = (meta::namespace(service), meta::name(service));
     if ctx.app.reader.get("endpoints", namespace, name).is_some()

@@ -9,6 +9,7 @@ use daemon::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::alloc::ports::Ports;
 use crate::app::App;
 use crate::cache::Cache;
 use crate::config::Config;
@@ -61,6 +62,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set("etcd", Err("not reached yet".into()));
     health.set_scoped("etcd-readiness", Scope::Ready, Err("not reached yet".into()));
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
+    let node_ports = Ports::new(storage.clone(), &config.etcd_prefix, config.service_node_port_range);
     Ok(Arc::new(App {
         config,
         kinds,
@@ -72,6 +74,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
         admission,
         health,
         metrics,
+        node_ports,
         leaving: Default::default(),
     }))
 }
