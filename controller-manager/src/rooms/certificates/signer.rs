@@ -166,18 +166,28 @@ fn extended(word: &str) -> Option<Extended> {
     })
 }
 
-/// A key in PKCS#8, which RSA keys of kubeadm's making are not: their PKCS#1 form is wrapped.
+/// What stands before a key in PKCS#8: its version and algorithm.
+const RSA: &[u8] = &[2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+const P256: &[u8] = &[
+    2, 1, 0, 0x30, 19, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7,
+];
+const P384: &[u8] =
+    &[2, 1, 0, 0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x22];
+
+/// A key in PKCS#8, which keys of kubeadm's making are not: their PKCS#1 and SEC1 forms are wrapped.
 fn pkcs8(pem: &str) -> Result<String> {
-    let Some((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok() else {
-        anyhow::bail!("key is not PEM");
+    let block = x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes())
+        .filter_map(Result::ok)
+        .find(|block| block.label.ends_with("PRIVATE KEY"));
+    let Some(block) = block else { anyhow::bail!("no private key in PEM") };
+    let head = match block.label.as_str() {
+        "RSA PRIVATE KEY" => RSA,
+        // A P-256 key with all its parts is about 120 bytes long, a P-384 key about 165.
+        "EC PRIVATE KEY" if block.contents.len() < 140 => P256,
+        "EC PRIVATE KEY" => P384,
+        _ => return Ok(pem.to_string()),
     };
-    if block.label != "RSA PRIVATE KEY" {
-        return Ok(pem.to_string());
-    }
-    const VERSION_AND_RSA: [u8; 18] =
-        [2, 1, 0, 0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
-    let mut body = VERSION_AND_RSA.to_vec();
-    body.extend(tagged(0x04, &block.contents));
+    let body = [head, &tagged(0x04, &block.contents)].concat();
     let encoded = base64::engine::general_purpose::STANDARD.encode(tagged(0x30, &body));
     Ok(format!("-----BEGIN PRIVATE KEY-----\n{encoded}\n-----END PRIVATE KEY-----\n"))
 }
@@ -215,6 +225,18 @@ mod tests {
             key_pem: key.serialize_pem(),
         };
         Signers { signers: vec![signer], longest: Duration::from_secs(365 * 86400) }
+    }
+
+    /// Keys as kubeadm writes them, made by openssl for this test alone.
+    #[test]
+    fn keys_of_every_form_sign() {
+        const EC256: &str = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEICIdAMaSx4GkszQyFyQHew+bZD9I8pC98nxHpzj7D97VoAoGCCqGSM49\nAwEHoUQDQgAE4RGsEC4JKub3WmTGDq2RmV2D2shwSY9+3MMSxm+4yc3PUiuZYIyP\nQ3VCkOdAvybEzs57g2yV4FMriFuo4eM6wA==\n-----END EC PRIVATE KEY-----\n";
+        const EC384: &str = "-----BEGIN EC PRIVATE KEY-----\nMIGkAgEBBDB5DrxN0XsK8XuazgZ1FiBajFXL/6pKEN+PyJRN6W3mUGQ+kPvRYru2\nK9yeNl9SNH6gBwYFK4EEACKhZANiAAQY9gImi0FELIyp0fEnw3rGbEr9iHMs/IYe\nlVjFgBsfyJbCUxcLxQn1dYZkFe19zo2F4IGRCYteEAwQCpmF1q+rbjFhnuRgZ6sy\nov5yId1Yu6/aYek6QAsRV+96eNTfz5w=\n-----END EC PRIVATE KEY-----\n";
+        for pem in [EC256, EC384] {
+            let key = KeyPair::from_pem(&pkcs8(pem).unwrap()).unwrap();
+            assert!(pkcs8(&key.serialize_pem()).unwrap() == key.serialize_pem());
+        }
+        assert!(pkcs8("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
     }
 
     fn csr(cn: &str) -> Csr {
