@@ -1,4 +1,5 @@
-//! The grammar of the command line, and which function answers each command.
+//! The grammar of the commands about machines and clusters, and which function answers each. Everyday verbs are in
+//! [`crate::everyday`].
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +13,37 @@ use crate::{image, kubeconfig};
 /// Makes Kubernetes clusters and looks after them.
 #[derive(Debug, Parser)]
 #[command(name = "coxctl", version, arg_required_else_help = true)]
-pub struct Cli {
+pub struct Machine {
     #[command(subcommand)]
-    command: Command,
+    command: MachineCommand,
 }
 
+/// Commands about machines and the clusters made of them: kubeadm's, and the lab.
 #[derive(Debug, Subcommand)]
-enum Command {
+enum MachineCommand {
+    #[command(flatten)]
+    Cluster(coxctl_cluster::ClusterCommand),
     /// A cluster of several nodes on this machine
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Certificates of this machine: when they expire, and renewal
+    #[command(subcommand)]
+    Certs(coxctl_pki::command::CertsCommand),
+    /// Kubeconfigs for further users
+    #[command(subcommand)]
+    Kubeconfig(coxctl_pki::command::KubeconfigCommand),
+    /// Configuration documents of init and join, and the images they need
+    #[command(subcommand)]
+    Config(coxctl_config::ConfigCommand),
+    /// Archives for installs without the internet
+    #[command(subcommand)]
+    Bundle(coxctl_machine::bundle::BundleCommand),
     /// Container images from local files
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Keep this machine's daemons running (where there is no systemd)
+    #[command(hide = true)]
+    Supervise(coxctl_machine::supervisor::Supervise),
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,6 +101,9 @@ struct UpArgs {
     /// Number of nodes, the first of them the control plane [default: 3]
     #[arg(long)]
     nodes: Option<u8>,
+    /// How many of the nodes are control planes [default: 1]
+    #[arg(long)]
+    control_planes: Option<u8>,
     /// Machines with containerd only, for `coxctl init` and `coxctl join` to make a cluster of
     #[arg(long)]
     bare: bool,
@@ -129,14 +151,37 @@ enum ImageCommand {
     },
 }
 
+impl Machine {
+    /// Whether the command line is one of these: by its first word, and for `config`, which everyday verbs have too, by
+    /// its second.
+    pub fn is_meant(words: &[String]) -> bool {
+        use clap::CommandFactory;
+        let first = words.get(1).map(String::as_str).unwrap_or_default();
+        let command = Self::command();
+        let Some(found) = command.get_subcommands().find(|c| c.get_name() == first) else { return false };
+        let second = words.get(2).map(String::as_str).unwrap_or_default();
+        first != "config" || found.get_subcommands().any(|c| c.get_name() == second)
+    }
+}
+
 /// Runs the parsed command; the exit code is what is returned.
 ///
 /// # Errors
 /// In a sentence for the user.
-pub fn run(cli: Cli) -> Result<i32> {
+pub fn run(cli: Machine) -> Result<i32> {
     match cli.command {
-        Command::Lab(command) => lab(command),
-        Command::Image(ImageCommand::Pack { tag, out, busybox, libraries, entrypoint, cmd, user, files }) => {
+        MachineCommand::Lab(command) => lab(command),
+        MachineCommand::Supervise(args) => coxctl_machine::supervisor::supervise(args),
+        MachineCommand::Image(ImageCommand::Pack {
+            tag,
+            out,
+            busybox,
+            libraries,
+            entrypoint,
+            cmd,
+            user,
+            files,
+        }) => {
             let files = files.iter().map(|f| source(f)).collect();
             image::pack(
                 &image::Recipe { tags: tag, files, busybox, libraries, entrypoint, cmd, user },
@@ -144,7 +189,22 @@ pub fn run(cli: Cli) -> Result<i32> {
             )?;
             Ok(0)
         }
+        MachineCommand::Cluster(command) => block_on(coxctl_cluster::run(command)),
+        MachineCommand::Certs(command) => block_on(coxctl_pki::command::run_certs(command)),
+        MachineCommand::Kubeconfig(command) => block_on(coxctl_pki::command::run_kubeconfig(command)),
+        MachineCommand::Config(command) => block_on(coxctl_config::run(command, &pull)),
+        MachineCommand::Bundle(command) => block_on(coxctl_machine::bundle::run(command)),
     }
+}
+
+/// Pulls an image through the machine's container runtime.
+fn pull(socket: String, image: String) -> coxctl_config::command::Pulling {
+    Box::pin(async move { coxctl_machine::cri::pull(&socket, &image).await })
+}
+
+/// Runs a command that waits for others, on two threads.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
 }
 
 fn source(text: &str) -> (PathBuf, String) {
@@ -175,14 +235,14 @@ fn lab_up(args: UpArgs) -> Result<()> {
     let home = install_dir()?;
     let options = up::Options {
         nodes: args.nodes,
+        control_planes: args.control_planes,
         bare: args.bare,
         publish: args.publish,
         images: args.images.or_else(|| (!args.bare).then(|| home.join("images"))),
         bin_dir: args.bin_dir.unwrap_or(home),
         kubeconfig: args.kubeconfig.unwrap_or_else(kubeconfig::user_path),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(up::up(&lab, &options))
+    block_on(up::up(&lab, &options))
 }
 
 /// Where the daemons' programs and images lie: beside the program itself, or in the library directory of its prefix.
@@ -214,9 +274,16 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         use clap::CommandFactory;
-        Cli::command().debug_assert();
-        assert!(Cli::try_parse_from(["coxctl", "lab", "exec", "worker-1", "--", "ip", "route"]).is_ok());
-        assert!(Cli::try_parse_from(["coxctl", "lab", "exec", "worker-1"]).is_err());
+        Machine::command().debug_assert();
+        assert!(Machine::try_parse_from(["coxctl", "lab", "exec", "worker-1", "--", "ip", "route"]).is_ok());
+        assert!(Machine::try_parse_from(["coxctl", "lab", "exec", "worker-1"]).is_err());
+    }
+
+    #[test]
+    fn config_belongs_to_two_grammars() {
+        let meant = |line: &str| Machine::is_meant(&line.split(' ').map(str::to_string).collect::<Vec<_>>());
+        assert!(meant("coxctl init") && meant("coxctl config print init-defaults"));
+        assert!(!meant("coxctl config view") && !meant("coxctl get pods") && !meant("coxctl"));
     }
 
     #[test]

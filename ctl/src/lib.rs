@@ -4,6 +4,7 @@
 //! their programs and talks to the API server like any other client.
 
 pub mod cli;
+pub mod everyday;
 pub mod image;
 
 pub mod lab;

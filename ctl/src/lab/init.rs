@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
-use coxctl_machine::supervisor::{self, Daemon};
+use coxctl_machine::{paths, supervisor};
 
 /// What `node-init` needs to know, written by `lab up` as `node.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,11 +17,6 @@ pub struct NodeFile {
     pub name: String,
     /// Absolute directories that this node has for itself.
     pub own: Vec<String>,
-    /// What runs.
-    pub daemons: Vec<Daemon>,
-    /// The cluster is made later, by commands run inside; the node's settings are theirs to make.
-    #[serde(default)]
-    pub bare: bool,
 }
 
 /// Runs as process 1 of the node in `dir`; does not return while the node lives.
@@ -33,25 +28,10 @@ pub fn run(dir: &Path) -> Result<()> {
     let node: NodeFile = serde_json::from_slice(&text).context("node.json is damaged")?;
     nix::unistd::sethostname(&node.name).context("setting the host name")?;
     mounts(dir, &node)?;
-    for (path, value) in SYSCTLS.iter().filter(|_| !node.bare) {
-        if let Err(error) = fs::write(format!("/proc/sys/{path}"), value) {
-            eprintln!("sysctl {path}: {error}");
-        }
-    }
     fs::create_dir_all("/run/coxswain")?;
     fs::write("/run/coxswain/started", "")?;
-    supervisor::run(&node.daemons, Path::new(LOGS))
+    supervisor::run_dir(Path::new(paths::DAEMONS), Path::new(paths::LOGS))
 }
-
-/// Where the node's daemons write their logs, seen from inside.
-const LOGS: &str = "/var/log/coxswain";
-
-/// Bridged pod traffic must pass the rules of the IP layer, else answers through a service address skip the way back.
-const SYSCTLS: &[(&str, &str)] = &[
-    ("net/ipv4/ip_forward", "1"),
-    ("net/ipv6/conf/all/forwarding", "1"),
-    ("net/bridge/bridge-nf-call-iptables", "1"),
-];
 
 fn mounts(dir: &Path, node: &NodeFile) -> Result<()> {
     let hierarchies = v1_hierarchies();
@@ -60,7 +40,7 @@ fn mounts(dir: &Path, node: &NodeFile) -> Result<()> {
     at("/", mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>))?;
     bind(&dir.join("machine-id"), Path::new("/etc/machine-id"))?;
     bind(&dir.join("run"), Path::new("/run"))?;
-    bind(&dir.join("logs"), Path::new(LOGS))?;
+    bind(&dir.join("logs"), Path::new(paths::LOGS))?;
     // One of them covers the lab's own directory, so they are found before any is mounted.
     let own =
         node.own.iter().map(|own| Ok((own, File::open(dir.join("disk").join(own.trim_start_matches('/')))?)));

@@ -5,14 +5,13 @@
 //! is [`init`], which mounts and then supervises the daemons of [`daemons`]; [`forward`] brings the API server to the host's
 //! loopback; [`addons`] creates the objects every cluster has. [`down`] takes all of it back.
 
-pub mod addons;
 pub mod cgroup;
-pub mod daemons;
+pub mod cluster;
 pub mod down;
-pub mod files;
 pub mod forward;
 pub mod images;
 pub mod init;
+pub mod machines;
 pub mod network;
 pub mod node;
 pub mod process;

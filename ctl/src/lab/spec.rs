@@ -81,11 +81,11 @@ impl Publish {
 }
 
 /// A whole lab.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The lab's name; the context is `coxswain-NAME`.
     pub name: String,
-    /// Nodes in order; the first is the control plane.
+    /// Nodes in order; the first is a control plane, and the one `init` runs on.
     pub nodes: Vec<NodeSpec>,
     /// Port of the API server on the host's loopback.
     pub api_port: u16,
@@ -95,8 +95,11 @@ pub struct Spec {
     pub kubeconfig: PathBuf,
     /// Where the daemons' programs are.
     pub bin_dir: PathBuf,
-    /// The token worker kubelets introduce themselves with, `id.secret`.
+    /// The token nodes join with, `id.secret`.
     pub bootstrap_token: String,
+    /// The key under which control planes hand on the cluster's secrets, 64 hexadecimal digits.
+    #[serde(default)]
+    pub certificate_key: String,
     /// Machines only: containerd runs, the cluster is for `coxctl init` and `coxctl join` to make.
     #[serde(default)]
     pub bare: bool,
@@ -106,14 +109,22 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The node names of a lab of `count` nodes.
-    pub fn nodes_of(count: u8) -> Vec<NodeSpec> {
+    /// The nodes of a lab of `count`, the first `planes` of them control planes.
+    pub fn nodes_of(count: u8, planes: u8) -> Vec<NodeSpec> {
         (1..=count)
             .map(|index| match index {
                 1 => NodeSpec { name: "control-plane".into(), index, role: Role::ControlPlane },
-                _ => NodeSpec { name: format!("worker-{}", index - 1), index, role: Role::Worker },
+                n if n <= planes => {
+                    NodeSpec { name: format!("control-plane-{n}"), index, role: Role::ControlPlane }
+                }
+                n => NodeSpec { name: format!("worker-{}", n - planes), index, role: Role::Worker },
             })
             .collect()
+    }
+
+    /// How many nodes are control planes.
+    pub fn control_planes(&self) -> usize {
+        self.nodes.iter().filter(|n| n.role == Role::ControlPlane).count()
     }
 
     /// The nodes of a bare lab: `node-1`, `node-2`, …, whose parts are decided later.
@@ -122,7 +133,7 @@ impl Spec {
         (1..=count).map(machine).collect()
     }
 
-    /// The control-plane node.
+    /// The first node.
     ///
     /// # Errors
     /// When the file was tampered with and lists no node.
@@ -133,14 +144,6 @@ impl Spec {
     /// The name of the kubeconfig context.
     pub fn context(&self) -> String {
         format!("coxswain-{}", self.name)
-    }
-
-    /// The API server's address between nodes.
-    ///
-    /// # Errors
-    /// As [`Spec::control_plane`].
-    pub fn api_url(&self) -> Result<String> {
-        Ok(format!("https://{}:6443", self.control_plane()?.ip()))
     }
 }
 
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn published_ports() {
-        let nodes = Spec::nodes_of(2);
+        let nodes = Spec::nodes_of(2, 1);
         let ok =
             |t: &str| Publish::parse(t, &nodes).map(|p| format!("{} {} {}", p.host_port, p.node, p.port));
         assert_eq!(ok("30080").unwrap(), "30080 control-plane 30080");

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use rand::Rng;
 
 use super::spec::{Lab, Publish, Spec};
-use super::{addons, daemons, files, forward, images, network, node, status};
+use super::{cluster, forward, images, machines, network, node, status};
 use crate::kubeconfig;
 
 /// How long the whole cluster may take to become Ready.
@@ -28,6 +28,8 @@ pub struct Options {
     pub nodes: Option<u8>,
     /// `--publish` as given.
     pub publish: Vec<String>,
+    /// How many of them are control planes.
+    pub control_planes: Option<u8>,
     /// Machines only, without a cluster.
     pub bare: bool,
     /// Directory of image archives to load into every node.
@@ -57,22 +59,28 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
         println!("Lab {:?} is up: {} nodes Ready, context {}.", lab.name, spec.nodes.len(), spec.context());
         return Ok(());
     }
-    said.step("certificates and configuration", || {
+    said.step("machines", || {
         mount_points(lab, &mut spec)?;
-        files::write_all(lab, &spec)
+        machines::write_all(lab, &spec)?;
+        start_nodes(lab, &spec)
     })?;
-    said.step("nodes", || start_nodes(lab, &spec))?;
-    if let Some(dir) = &options.images {
-        said.step("images", || images::load_dir(lab, &spec, dir))?;
-    }
     said.step("API server on the host's loopback", || {
         keep_port_free(lab, &mut spec)?;
         forward::start(lab)
     })?;
     if spec.bare {
+        load_images(lab, &spec, options)?;
         return machines_up(lab, &spec, begin);
     }
-    let client = said.wait("control plane", control_plane(lab, &spec)).await?;
+    said.step("init and join, images", || {
+        // Images are not needed before the first pod, so they come in while the cluster is made.
+        std::thread::scope(|scope| {
+            let loading = scope.spawn(|| load_images(lab, &spec, options));
+            cluster::make(lab, &spec)?;
+            loading.join().unwrap_or_else(|_| bail!("loading images failed"))
+        })
+    })?;
+    let client = client_of(lab, &spec, "admin.conf").await?;
     said.wait("nodes Ready", nodes_ready(lab, &spec, &client)).await?;
     kubeconfig_merge(lab, &spec)?;
     println!(
@@ -84,6 +92,10 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
         lab.dir.join("nodes/NODE/logs").display()
     );
     Ok(())
+}
+
+fn load_images(lab: &Lab, spec: &Spec, options: &Options) -> Result<()> {
+    options.images.as_ref().map_or(Ok(()), |dir| images::load_dir(lab, spec, dir))
 }
 
 /// A bare lab ends here: what its machines become is for the commands run on them.
@@ -116,7 +128,12 @@ fn plan(lab: &Lab, options: &Options) -> Result<Spec> {
     }
     let count = options.nodes.unwrap_or(3);
     ensure!((1..=200).contains(&count), "--nodes {count}: want 1 to 200");
-    let nodes = if options.bare { Spec::machines(count) } else { Spec::nodes_of(count) };
+    let planes = options.control_planes.unwrap_or(1);
+    ensure!(
+        (1..=count).contains(&planes),
+        "--control-planes {planes}: want 1 to {count}, the number of nodes"
+    );
+    let nodes = if options.bare { Spec::machines(count) } else { Spec::nodes_of(count, planes) };
     let publish = options.publish.iter().map(|p| Publish::parse(p, &nodes)).collect::<Result<Vec<_>>>()?;
     for program in ["kube-apiserver", "kubelet"] {
         ensure!(
@@ -133,6 +150,7 @@ fn plan(lab: &Lab, options: &Options) -> Result<Spec> {
         kubeconfig: options.kubeconfig.clone(),
         bin_dir: options.bin_dir.clone(),
         bootstrap_token: new_token(),
+        certificate_key: hex::encode(rand::random::<[u8; 32]>()),
         bare: options.bare,
         host_paths: Vec::new(),
     };
@@ -169,7 +187,7 @@ fn new_token() -> String {
 /// The host's directories over which nodes mount their own must exist; those made here are written down first, so that
 /// `lab down` can take them back.
 fn mount_points(lab: &Lab, spec: &mut Spec) -> Result<()> {
-    let wanted = daemons::OWN.iter().copied().chain(["/var/log/coxswain", "/etc/machine-id"]);
+    let wanted = machines::own(spec).chain(["/var/log/coxswain", "/etc/machine-id"]);
     let mut missing: Vec<PathBuf> = Vec::new();
     for place in wanted {
         let ancestors: Vec<&Path> = Path::new(place).ancestors().take_while(|p| !p.exists()).collect();
@@ -215,30 +233,6 @@ fn mount_run(lab: &Lab, node: &super::spec::NodeSpec) -> Result<()> {
         .with_context(|| format!("mounting {}", place.display()))
 }
 
-/// Waits for the API server and creates what every cluster has.
-async fn control_plane(lab: &Lab, spec: &Spec) -> Result<Client> {
-    let client = super_admin(lab, spec).await?;
-    let ca = fs::read_to_string(lab.node_path(spec.control_plane()?, "/etc/kubernetes/pki/ca.crt"))?;
-    addons::bootstrap(&client, spec, &ca)
-        .await
-        .map_err(|e| with_last_words(lab, spec, e, "kube-apiserver"))?;
-    addons::dns(&client).await?;
-    Ok(client)
-}
-
-fn with_last_words(lab: &Lab, spec: &Spec, error: anyhow::Error, daemon: &str) -> anyhow::Error {
-    let Ok(node) = spec.control_plane() else { return error };
-    let log = fs::read_to_string(lab.node_dir(node).join(format!("logs/{daemon}.log"))).unwrap_or_default();
-    error.context(format!(
-        "the control plane did not come up; {daemon}'s last words:\n{}",
-        node::tail(&log, 8)
-    ))
-}
-
-async fn super_admin(lab: &Lab, spec: &Spec) -> Result<Client> {
-    client_of(lab, spec, "super-admin.conf").await
-}
-
 /// A client with the given kubeconfig of the control plane, through the host's loopback.
 async fn client_of(lab: &Lab, spec: &Spec, file: &str) -> Result<Client> {
     let document = host_kubeconfig(lab, spec, file)?;
@@ -262,7 +256,7 @@ fn kubeconfig_merge(lab: &Lab, spec: &Spec) -> Result<()> {
 async fn all_ready(lab: &Lab, spec: &Spec) -> bool {
     let check =
         async {
-            let api: Api<Node> = Api::all(super_admin(lab, spec).await?);
+            let api: Api<Node> = Api::all(client_of(lab, spec, "admin.conf").await?);
             let nodes = api.list(&Default::default()).await?;
             anyhow::Ok(spec.nodes.iter().all(|n| {
                 nodes.iter().any(|x| x.metadata.name.as_ref() == Some(&n.name) && status::is_ready(x))
@@ -284,22 +278,11 @@ async fn nodes_ready(lab: &Lab, spec: &Spec, client: &Client) -> Result<()> {
             );
         }
     }
-    mark_control_plane(spec, client).await
+    Ok(())
 }
 
 fn node_is_ready() -> impl Condition<Node> {
     |node: Option<&Node>| node.is_some_and(status::is_ready)
-}
-
-/// Labels the control-plane node as kubeadm does.
-async fn mark_control_plane(spec: &Spec, client: &Client) -> Result<()> {
-    let labels = serde_json::json!({"metadata": {"labels": {
-        "node-role.kubernetes.io/control-plane": "",
-        "node.kubernetes.io/exclude-from-external-load-balancers": "",
-    }}});
-    let api: Api<Node> = Api::all(client.clone());
-    api.patch(&spec.control_plane()?.name, &Default::default(), &kube::api::Patch::Merge(labels)).await?;
-    Ok(())
 }
 
 /// One line per step: a spinner on a terminal, a plain line in a pipe.

@@ -1,0 +1,64 @@
+//! Everyday verbs: kubectl's grammar. Their flags about the cluster go before or after the verb, which no other command
+//! has, so they are a grammar of their own.
+
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use coxctl_kit::{Globals, cli};
+
+use crate::cli::Machine;
+
+/// Controls a Kubernetes cluster, and makes one.
+#[derive(Debug, Parser)]
+#[command(name = "coxctl", version, arg_required_else_help = true, disable_version_flag = true)]
+struct Everyday {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    Get(coxctl_get::Command),
+    #[command(flatten)]
+    Inspect(coxctl_inspect::Command),
+}
+
+/// The whole grammar, for help and completion.
+pub fn root() -> clap::Command {
+    let machine = Machine::command();
+    let known = Everyday::command();
+    let more = machine.get_subcommands().filter(|m| known.find_subcommand(m.get_name()).is_none());
+    known.clone().subcommands(more.cloned())
+}
+
+/// Runs a verb; the exit code.
+pub fn run(words: Vec<String>) -> i32 {
+    let matches = match cli::boolean_values(Everyday::command()).try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => return cli::report_usage(&error),
+    };
+    match Everyday::from_arg_matches(&matches) {
+        Ok(everyday) => {
+            crate::cli::block_on(verb(everyday)).unwrap_or_else(|error| coxctl_kit::report(&error))
+        }
+        Err(error) => cli::report_usage(&error),
+    }
+}
+
+async fn verb(everyday: Everyday) -> Result<i32> {
+    let globals = everyday.globals;
+    match everyday.verb {
+        Verb::Get(command) => coxctl_get::run(command, &globals, root).await,
+        Verb::Inspect(command) => coxctl_inspect::run(command, &globals).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_grammar_is_sound() {
+        super::cli::boolean_values(<super::Everyday as clap::CommandFactory>::command()).debug_assert();
+    }
+}
