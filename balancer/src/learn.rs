@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -51,6 +52,8 @@ pub fn remember(path: &Path, servers: &[String]) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(what)?;
     let partial = path.with_extension("partial");
     let mut file = std::fs::File::create(&partial).with_context(what)?;
+    // Nothing secret, and of use to whoever looks for the reason of something
+    file.set_permissions(std::fs::Permissions::from_mode(0o644)).with_context(what)?;
     file.write_all(&text).and_then(|()| file.sync_all()).with_context(what)?;
     std::fs::rename(&partial, path).with_context(what)
 }

@@ -77,7 +77,7 @@ impl Checker {
 
     async fn check(&self, server: &str, kept: &mut Option<Kept>) -> Result<(), Fault> {
         let late = |_| Fault::Silent(format!("no answer within {} s", DEADLINE.as_secs()));
-        if let Some(mut old) = kept.take_if(|k| !k.end.is_finished()) {
+        if let Some(mut old) = kept.take().filter(|k| !k.end.is_finished()) {
             let answer = tokio::time::timeout(DEADLINE, old.ask(&self.name)).await.map_err(late)?;
             if let Ok(status) = answer {
                 *kept = Some(old);
@@ -195,14 +195,11 @@ fn pause(state: Option<(State, bool)>, brisk: u32) -> Duration {
     }
 }
 
-/// Waits for the kept connection's end.
+/// Waits for the kept connection's end, and drops it.
 async fn ended(kept: &mut Option<Kept>) {
-    match kept {
-        Some(kept) => {
-            let _ = (&mut kept.end).await;
-        }
-        None => std::future::pending().await,
-    }
+    let Some(open) = kept else { return std::future::pending().await };
+    let _ = (&mut open.end).await;
+    *kept = None;
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use daemon::files::FileWatch;
 use daemon::health::Health;
 use daemon::serving::{Handler, Serving, text};
+use daemon::tasks::Tasks;
 use http::StatusCode;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -37,7 +38,8 @@ struct Shared {
     pool: Pool,
     checker: Arc<Checker>,
     metrics: Arc<Metrics>,
-    drain: CancellationToken,
+    /// All tasks; their token's end is that of the process.
+    tasks: Tasks,
 }
 
 /// Runs until cancelled. `file` is followed for other servers; what else it says counts from the next start.
@@ -60,43 +62,42 @@ pub async fn run_on(
     listener: TcpListener,
     token: CancellationToken,
 ) -> Result<()> {
+    // A task that fails takes the process down with it, in good order
+    let tasks = Tasks::new(token.child_token());
     let shared = Shared {
-        pool: Pool::new(token.clone()),
+        pool: Pool::new(tasks.token().clone()),
         checker: Checker::new(config.ca_file.as_deref(), &config.server_name)?,
         metrics: Metrics::new(daemon::metrics::Metrics::new()),
-        drain: token.clone(),
+        tasks: tasks.clone(),
     };
     shared.look_after(shared.pool.configure(&config.prefer, &config.seeds()));
     shared.look_after(shared.pool.learn(&learn::recall(&config.state)));
     tracing::info!(listen = ?config.listen, servers = ?shared.pool.order(), "balancing");
+    tasks.spawn_result("health", shared.serving(&config).run(tasks.token().clone()));
+    tasks.spawn("learn", shared.clone().learning(config));
+    tasks.spawn("configuration", shared.clone().following(file));
     daemon::notify::serving(&token);
-    let serving = shared.serving(&config);
-    let health = serving.run(token.clone());
-    let beside = async {
-        tokio::join!(shared.clone().learning(config), shared.clone().following(file));
-    };
-    tokio::pin!(beside);
-    let accepting = shared.accepting(listener, &token);
-    tokio::pin!(accepting);
-    let work = async {
-        tokio::select! {
-            () = &mut accepting => {}
-            () = &mut beside => {}
-        }
-    };
-    let (health, ()) = tokio::join!(health, work);
-    health
+    shared.accepting(listener).await;
+    tasks.drain(DRAIN).await;
+    anyhow::ensure!(token.is_cancelled(), "a task failed");
+    Ok(())
 }
 
 impl Shared {
     fn look_after(&self, charges: Vec<Charge>) {
         for charge in charges {
-            tokio::spawn(probe::watch(charge, self.pool.clone(), self.checker.clone()));
+            let name = format!("check {}", charge.name);
+            let check = probe::watch(charge, self.pool.clone(), self.checker.clone());
+            self.tasks.spawn_result(name, async {
+                check.await;
+                Ok(())
+            });
         }
     }
 
     /// Takes connections until cancelled, then lets those under way come to a pause.
-    async fn accepting(&self, listener: TcpListener, token: &CancellationToken) {
+    async fn accepting(&self, listener: TcpListener) {
+        let token = self.tasks.token();
         let tracker = TaskTracker::new();
         let room = Arc::new(Semaphore::new(most()));
         while let Some(permit) = token.run_until_cancelled(room.clone().acquire_owned()).await {
@@ -129,7 +130,7 @@ impl Shared {
             return;
         };
         let Some(lease) = self.pool.lease(&server) else { return };
-        let end = splice::join(client, stream, lease.cut(), &self.drain).await;
+        let end = splice::join(client, stream, lease.cut(), self.tasks.token()).await;
         if end == End::Broken {
             // What hit this connection may have hit the server
             self.pool.suspect(lease.server());
@@ -144,7 +145,7 @@ impl Shared {
                 self.metrics.failed(server);
             };
             let found = connect::first(&self.pool, failed).await;
-            if found.is_some() || round == PATIENCE.0 || self.drain.is_cancelled() {
+            if found.is_some() || round == PATIENCE.0 || self.tasks.token().is_cancelled() {
                 return found;
             }
             tokio::time::sleep(PATIENCE.1).await;
