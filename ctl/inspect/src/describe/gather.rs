@@ -37,6 +37,7 @@ pub async fn subject(cluster: &Cluster, object: Value, reads: Reads, settings: S
         Reads::Node => reader.node(&mut subject).await?,
         Reads::Quotas => return reader.quotas(subject).await,
         Reads::Users => reader.users(&mut subject).await?,
+        Reads::Autoscaler => reader.autoscaler(&mut subject).await,
     }
     if settings.show_events {
         subject.events = reader.events(&subject.object, reads).await;
@@ -183,6 +184,19 @@ impl Reader<'_> {
         subject.quotas = known(self.list(&path("/api/v1", &name, "resourcequotas"), "", "").await)?;
         subject.limit_ranges = known(self.list(&path("/api/v1", &name, "limitranges"), "", "").await)?;
         Ok(subject)
+    }
+
+    /// The older versions don't tell all.
+    async fn autoscaler(&self, subject: &mut Subject) {
+        if dig::text(&subject.object, "apiVersion") == "autoscaling/v2" {
+            return;
+        }
+        let namespace = dig::text(&subject.object, "metadata.namespace");
+        let all = path("/apis/autoscaling/v2", namespace, "horizontalpodautoscalers");
+        let path = format!("{all}/{}", coxctl_kit::kind::escape(subject.name()));
+        if let Ok(newer) = self.one(&path).await {
+            subject.object = newer;
+        }
     }
 
     async fn users(&self, subject: &mut Subject) -> Result<()> {

@@ -23,6 +23,8 @@ pub enum Reads {
     Quotas,
     /// Pods that use a claim.
     Users,
+    /// The newest version of an autoscaler, whatever version was asked for.
+    Autoscaler,
 }
 
 /// How a kind is written.
@@ -67,7 +69,7 @@ pub const DESCRIBERS: &[Describer] = &[
     of("", "ConfigMap", Reads::Events, config::config_map),
     of("", "PriorityClass", Reads::Events, policy::priority),
     of("discovery.k8s.io", "EndpointSlice", Reads::Events, service::slice_page),
-    of("autoscaling", "HorizontalPodAutoscaler", Reads::Events, autoscaler::page),
+    of("autoscaling", "HorizontalPodAutoscaler", Reads::Autoscaler, autoscaler::page),
     of("networking.k8s.io", "Ingress", Reads::Backends, ingress::page),
     of("networking.k8s.io", "IngressClass", Reads::Events, ingress::class_page),
     of("networking.k8s.io", "ServiceCIDR", Reads::Events, policy::service_cidr),

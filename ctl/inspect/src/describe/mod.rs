@@ -32,6 +32,9 @@ mod volume;
 mod volume_sources;
 mod workload;
 
+#[cfg(test)]
+mod tests;
+
 use coxctl_kit::files::FileArgs;
 use coxctl_kit::pick::{Item, Pick};
 use coxctl_kit::{Cluster, Error, Globals, Result, out};

@@ -4,7 +4,6 @@ use super::page::Page;
 use super::subject::Subject;
 use crate::dig;
 use crate::put;
-use jiff::tz::TimeZone;
 use serde_json::Value;
 
 /// What rules stand under: `To Port: 80/TCP`.
@@ -57,7 +56,7 @@ pub fn page(subject: &Subject, page: &mut Page) {
 
 fn created(policy: &Value) -> String {
     match dig::moment(policy, "metadata.creationTimestamp") {
-        Some(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
+        Some(at) => at.to_zoned(dig::zone()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
         None => "0001-01-01 00:00:00 +0000 UTC".into(),
     }
 }
