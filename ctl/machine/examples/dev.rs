@@ -17,7 +17,8 @@ fn main() -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(args))
 }
 async fn run(args: Vec<String>) -> Result<()> {
-    let s = services(&Options { bin_dir: Some("/tmp/bins-machine".into()), ..Default::default() })?;
+    let s =
+        services(&Options { bin_dir: std::env::var_os("BIN_DIR").map(Into::into), ..Default::default() })?;
     println!("kind {}", s.kind());
     let socket = "unix:///run/containerd/containerd.sock";
     match args[0].as_str() {
@@ -61,14 +62,18 @@ async fn run(args: Vec<String>) -> Result<()> {
         "up" => {
             let mut made = Made::open()?;
             made.begin("init", "x")?;
-            for name in ["kubelet", "kube-proxy", "coxswain-network", "coxswain-balancer"] {
+            for (name, _) in services::UNITS {
+                if name == "coxswain-etcd" {
+                    continue;
+                }
+                let program = if name == "coxswain-certs" { "coxctl" } else { name };
                 let d = Daemon {
                     name: name.into(),
-                    program: name.into(),
+                    program: program.into(),
                     args: args[1..].to_vec(),
                     ..Default::default()
                 };
-                println!("{:?}", install(s.as_ref(), &mut made, &d));
+                println!("{name} {:?} {:?}", install(s.as_ref(), &mut made, &d), s.start(name));
             }
             let d = Daemon {
                 name: "coxswain-etcd".into(),
@@ -119,6 +124,29 @@ async fn run(args: Vec<String>) -> Result<()> {
                 clean::all(&clean::Wanted { cri_socket: socket.into(), unmount_flags: vec![] }).await
             );
             println!("{:#?} {:?}", made.undo(s.as_ref())?, t.elapsed());
+        }
+        "pack" => {
+            let t = std::time::Instant::now();
+            bundle::run(bundle::BundleCommand::Create {
+                bin_dir: "/tmp/bins-machine".into(),
+                images: Some("/tmp/lab-images".into()),
+                version: None,
+                kubernetes_version: "v1.36.2".into(),
+                out: "/tmp/bins-machine/bundle.tar.gz".into(),
+            })
+            .await?;
+            println!("{:?}", t.elapsed());
+        }
+        "unpack" => {
+            let t = std::time::Instant::now();
+            let b = bundle::open(Path::new(&args[1]))?;
+            println!("opened {:?}", t.elapsed());
+            let mut made = Made::open()?;
+            println!("{:?}", bundle::install(&b, &mut made)?);
+            println!("installed {:?}", t.elapsed());
+            println!("{:?} {:?}", bundle::switch(&b.index.version, &mut made)?, bundle::current());
+            println!("{:?}", bundle::import_images(&b, socket).await);
+            println!("{:?} imported {:?}", bundle::import_images(&b, socket).await, t.elapsed());
         }
         "state" => {
             for (n, _) in services::UNITS {

@@ -7,13 +7,14 @@ mod pack;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use flate2::read::GzDecoder;
+use ring::digest::{Context as Hash, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use images::import_images;
 pub use install::{current, install, switch, versions};
@@ -86,8 +87,11 @@ pub fn open(file: &Path) -> Result<Bundle> {
     Ok(Bundle { file: file.into(), index })
 }
 
-/// Reads all of a bundle; what it calls for each member may stay behind in reading.
-fn walk(file: &Path, mut each: impl FnMut(&Index, &Member, &mut dyn Read) -> Result<()>) -> Result<Index> {
+/// Calls `each` for the members in order until it says that it has enough.
+fn walk(
+    file: &Path,
+    mut each: impl FnMut(&Member, &mut dyn Read) -> Result<ControlFlow<()>>,
+) -> Result<Index> {
     let opened = File::open(file).context("opening it")?;
     let mut archive = tar::Archive::new(GzDecoder::new(BufReader::with_capacity(1 << 18, opened)));
     let mut entries = archive.entries().context("it is not a bundle")?;
@@ -100,7 +104,9 @@ fn walk(file: &Path, mut each: impl FnMut(&Index, &Member, &mut dyn Read) -> Res
         last = entry.path().context("a member without a name")?.display().to_string();
         let member = index.files.iter().find(|m| m.path == last);
         let member = member.with_context(|| format!("{last} is not in its index"))?;
-        each(&index, member, &mut entry)?;
+        if each(member, &mut entry)?.is_break() {
+            break;
+        }
     }
     Ok(index)
 }
@@ -144,10 +150,10 @@ fn is_member(path: &str) -> bool {
 
 fn verify(file: &Path) -> Result<Index> {
     let mut seen = BTreeSet::new();
-    let index = walk(file, |_, member, data| {
+    let index = walk(file, |member, data| {
         check(member, data, &mut std::io::sink())?;
         seen.insert(member.path.clone());
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     match index.files.iter().find(|m| !seen.contains(&m.path)) {
         Some(gone) => bail!("{} is missing: the archive was cut off", gone.path),
@@ -157,7 +163,7 @@ fn verify(file: &Path) -> Result<Index> {
 
 /// Copies a member and compares its checksum.
 fn check(member: &Member, data: &mut dyn Read, to: &mut dyn std::io::Write) -> Result<()> {
-    let mut hash = Sha256::new();
+    let mut hash = Hash::new(&SHA256);
     let mut buffer = vec![0; 1 << 18];
     loop {
         let length =
@@ -166,7 +172,7 @@ fn check(member: &Member, data: &mut dyn Read, to: &mut dyn std::io::Write) -> R
         hash.update(part);
         to.write_all(part).with_context(|| format!("writing {}", member.path))?;
     }
-    let sum = hex::encode(hash.finalize());
+    let sum = hex::encode(hash.finish());
     ensure!(sum == member.sha256, "{} is damaged: its checksum is {sum}, not {}", member.path, member.sha256);
     Ok(())
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{Bundle, Member, check, walk};
 use crate::cri;
@@ -57,14 +58,14 @@ async fn all_there(socket: &str, member: &Member) -> Result<bool> {
 
 fn import(bundle: &Path, address: &Path, wanted: &[String]) -> Result<Vec<String>> {
     let mut brought = Vec::new();
-    walk(bundle, |_, member, data| {
+    walk(bundle, |member, data| {
         if wanted.contains(&member.path) {
             let mut command = Command::new("ctr");
             command.arg("--address").arg(address).args(["--namespace", "k8s.io", "images", "import", "-"]);
             feed(command, member, data, IMPORT).with_context(|| format!("importing {}", member.path))?;
             brought.extend(member.images.keys().cloned());
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(brought)
 }
@@ -136,7 +137,7 @@ fn texts(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 fn id_of(config: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(config)))
+    format!("sha256:{}", hex::encode(digest(&SHA256, config)))
 }
 
 fn docker(manifest: &[u8], texts: &BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, String>> {
@@ -218,7 +219,7 @@ mod tests {
     fn feeding_says_what_went_wrong() -> Result<()> {
         let member = |text: &str| Member {
             path: "images/a.tar".into(),
-            sha256: hex::encode(Sha256::digest(text)),
+            sha256: hex::encode(digest(&SHA256, text.as_bytes())),
             ..Member::default()
         };
         let run = |script: &str, limit| {

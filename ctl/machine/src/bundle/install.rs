@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::BufReader;
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -50,14 +51,18 @@ fn clear(dir: &Path) -> Result<()> {
 
 fn unpack(bundle: &Bundle, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir)?;
-    walk(&bundle.file, |_, member, data| {
-        let Some(name) = member.path.strip_prefix("bin/") else { return Ok(()) };
+    let mut left = bundle.index.files.iter().filter(|m| m.path.starts_with("bin/")).count();
+    walk(&bundle.file, |member, data| {
+        let Some(name) = member.path.strip_prefix("bin/") else { return Ok(ControlFlow::Continue(())) };
         let path = dir.join(name);
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(member.mode & 0o755).open(&path)?;
         check(member, data, &mut file)?;
-        file.sync_all().with_context(|| format!("flushing {}", path.display()))
+        file.sync_all().with_context(|| format!("flushing {}", path.display()))?;
+        left -= 1;
+        Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
+    ensure!(left == 0, "{left} programs are missing in it");
     // Last, so that a directory with it is complete.
     files::replace(&dir.join(INDEX), &serde_json::to_vec_pretty(&bundle.index)?, 0o644)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sha2::{Digest, Sha256};
+use ring::digest::{Context as Hash, SHA256};
 
 use super::{INDEX, Index, Member, Spec, images, is_version};
 use crate::files;
@@ -90,14 +90,19 @@ fn reader(source: &Source) -> Result<(Box<dyn Read>, u64)> {
 
 fn describe(path: &str, source: &Source) -> Result<Member> {
     let (mut data, size) = reader(source)?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut data, &mut hash).with_context(|| format!("reading {path}"))?;
+    let mut hash = Hash::new(&SHA256);
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        let length = data.read(&mut buffer).with_context(|| format!("reading {path}"))?;
+        let Some(part) = buffer.get(..length).filter(|p| !p.is_empty()) else { break };
+        hash.update(part);
+    }
     let images = match source {
         Source::File(file) if path.starts_with("images/") => images::of_archive(file)?,
         _ => BTreeMap::new(),
     };
     let mode = if path.starts_with("bin/") { 0o755 } else { 0o644 };
-    Ok(Member { path: path.into(), mode, sha256: hex::encode(hash.finalize()), size, images })
+    Ok(Member { path: path.into(), mode, sha256: hex::encode(hash.finish()), size, images })
 }
 
 fn write(out: &Path, index: &Index, sources: &[(String, Source)]) -> Result<()> {

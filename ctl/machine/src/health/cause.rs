@@ -249,9 +249,16 @@ pub fn likely_cause(words: &str) -> Option<Cause> {
 /// The last line that tells a cause, and the cause.
 pub fn told(words: &str) -> Option<(&str, Cause)> {
     CAUSES.iter().find_map(|(signs, cause)| {
-        let tells = |line: &&str| signs.iter().any(|sign| line.to_lowercase().contains(sign));
+        let tells =
+            |line: &&str| !is_warning(line) && signs.iter().any(|sign| line.to_lowercase().contains(sign));
         words.lines().rev().find(tells).map(|line| (line.trim(), *cause))
     })
+}
+
+/// What the daemon itself takes for no reason to end, by klog's first letter and four digits.
+fn is_warning(line: &str) -> bool {
+    let digits = line.strip_prefix(['W', 'I']).and_then(|rest| rest.get(..4));
+    digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -298,6 +305,10 @@ mod tests {
             assert!(got.contains(want), "{words:?}: {got}");
         }
         assert_eq!(likely_cause("started"), None);
+        assert_eq!(
+            likely_cause("W1121 19:20:18 1 x.rs:1] \"going on\" error=Permission denied (os error 13)"),
+            None
+        );
     }
 
     #[test]

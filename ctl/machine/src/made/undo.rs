@@ -43,7 +43,27 @@ impl Made {
     /// # Errors
     /// When the manifest can't be written; what could not be removed is in the report.
     pub fn undo_units(&mut self, services: &dyn Services) -> Result<Report> {
-        self.undo_some(services, |e| matches!(e, Entry::Unit { .. }))
+        let names: Vec<String> = self
+            .document
+            .entries
+            .iter()
+            .rev()
+            .filter_map(|e| if let Entry::Unit { name } = e { Some(name.clone()) } else { None })
+            .collect();
+        let results = services.remove_all(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut report = Report::default();
+        for (name, result) in names.into_iter().zip(results) {
+            let entry = Entry::Unit { name };
+            match result {
+                Ok(()) => {
+                    report.removed.push(entry.named());
+                    self.document.entries.retain(|e| *e != entry);
+                }
+                Err(error) => report.left.push((entry.named(), format!("{error:#}"))),
+            }
+        }
+        self.save()?;
+        Ok(report)
     }
 
     /// Takes back what was made, last first. Can be interrupted and run again. The manifest goes last; it stays when

@@ -20,7 +20,9 @@ pub fn render(daemon: &Daemon, program: &Path, unit: &str, foreign: bool) -> Opt
         service.extend(room_for(program));
     }
     if directive(unit, "ProtectSystem=").is_some() {
-        let paths = writes(&daemon.args);
+        let listed =
+            |p: &String| unit.lines().any(|l| l.strip_prefix("ReadWritePaths=-") == Some(p.as_str()));
+        let paths: Vec<String> = writes(&daemon.args).into_iter().filter(|p| !listed(p)).collect();
         service.extend(paths.iter().map(|p| format!("ReadWritePaths={}", escaped(&format!("-{p}")))));
     }
     let after: Vec<String> = daemon
@@ -84,6 +86,7 @@ mod tests {
     use expect_test::expect;
 
     const UNIT: &str = "[Unit]\nAfter=network-online.target a.service\n[Service]\nProtectSystem=strict\n\
+        ReadWritePaths=-/var/lib/x\n\
         ExecStart=/usr/local/lib/coxswain/current/x $ARGS\n";
 
     fn daemon(args: &[&str], after: &[&str]) -> Daemon {
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn none_in_the_common_case() {
         let usual = Path::new("/usr/local/lib/coxswain/current/x");
-        assert_eq!(render(&daemon(&["--v=2"], &["a"]), usual, UNIT, false), None);
+        assert_eq!(render(&daemon(&["--v=2", "--data-dir=/var/lib/x"], &["a"]), usual, UNIT, false), None);
     }
 
     #[test]

@@ -76,8 +76,52 @@ impl Systemd {
         self.environment.join(format!("{name}.env"))
     }
 
-    fn enabled(&self, name: &str) -> bool {
-        files::there(&self.units.join(format!("multi-user.target.wants/{name}.service")))
+    /// The link by which the unit starts at boot.
+    fn wants(&self, name: &str) -> PathBuf {
+        self.units.join(format!("multi-user.target.wants/{name}.service"))
+    }
+
+    /// What `systemctl enable` does, without its reload for each unit.
+    fn enable(&self, name: &str) -> Result<Changed> {
+        let link = self.wants(name);
+        if files::there(&link) {
+            return Ok(Changed::No);
+        }
+        let what = || format!("enabling {name}");
+        fs::create_dir_all(link.parent().unwrap_or(&self.units)).with_context(what)?;
+        std::os::unix::fs::symlink(self.unit_file(name), &link).with_context(what)?;
+        Ok(Changed::Yes)
+    }
+
+    /// Removes the unit's files; true when systemd must be told.
+    fn remove_files(&self, name: &str) -> Result<bool> {
+        files::remove(&self.environment_file(name))?;
+        let drop_in = self.drop_in(name);
+        let mut changed = files::remove(&drop_in)?;
+        let _ = drop_in.parent().map(fs::remove_dir);
+        changed |= files::remove(&self.wants(name))?;
+        changed |= files::remove(&self.unit_file(name))?;
+        Ok(changed)
+    }
+
+    /// Forgets units that failed; one that is unknown by now is an error of no interest.
+    fn forget(&self, names: &[&str]) -> Result<()> {
+        self.systemctl(&["daemon-reload"], ANSWER)?;
+        let units: Vec<String> = names.iter().map(|n| format!("{n}.service")).collect();
+        let args: Vec<&str> = ["reset-failed"].into_iter().chain(units.iter().map(String::as_str)).collect();
+        let _ = self.systemctl(&args, ANSWER);
+        Ok(())
+    }
+
+    /// Stops all that are known, at once.
+    fn stop_all(&self, names: &[&str]) -> Result<()> {
+        let known = names.iter().filter(|n| self.state(n).is_ok_and(|s| s != State::Absent));
+        let units: Vec<String> = known.map(|n| format!("{n}.service")).collect();
+        if units.is_empty() {
+            return Ok(());
+        }
+        let args: Vec<&str> = ["stop"].into_iter().chain(units.iter().map(String::as_str)).collect();
+        self.systemctl(&args, STOP).map(|_| ())
     }
 
     /// Whether somebody else's drop-ins change this unit.
@@ -126,12 +170,9 @@ impl Services for Systemd {
         let mut changed = files::ensure(&self.environment_file(name), environment.as_bytes(), 0o600)?.yes();
         let unit_changed = files::ensure(&self.unit_file(name), unit.as_bytes(), 0o644)?.yes()
             | self.write_drop_in(daemon, unit)?.yes();
-        changed |= unit_changed;
-        if unit_changed {
+        let enabled = self.enable(name)?.yes();
+        if unit_changed || enabled {
             self.systemctl(&["daemon-reload"], ANSWER)?;
-        }
-        if !self.enabled(name) {
-            self.systemctl(&["--quiet", "enable", &format!("{name}.service")], ANSWER)?;
             changed = true;
         }
         Ok(if changed { Changed::Yes } else { Changed::No })
@@ -153,22 +194,19 @@ impl Services for Systemd {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        let unit = format!("{name}.service");
         self.stop(name)?;
-        if self.enabled(name) {
-            self.systemctl(&["--quiet", "disable", &unit], ANSWER)?;
+        if self.remove_files(name)? { self.forget(&[name]) } else { Ok(()) }
+    }
+
+    fn remove_all(&self, names: &[&str]) -> Vec<Result<()>> {
+        if self.stop_all(names).is_err() {
+            return names.iter().map(|n| self.remove(n)).collect();
         }
-        files::remove(&self.environment_file(name))?;
-        let ours = self.drop_in(name);
-        let mut changed = files::remove(&ours)?;
-        let _ = ours.parent().map(fs::remove_dir);
-        changed |= files::remove(&self.unit_file(name))?;
-        if changed {
-            self.systemctl(&["daemon-reload"], ANSWER)?;
-            // Forgets a failed unit; one that is unknown by now is an error of no interest.
-            let _ = self.systemctl(&["reset-failed", &unit], ANSWER);
+        let results: Vec<Result<()>> = names.iter().map(|n| self.remove_files(n).map(|_| ())).collect();
+        match self.forget(names) {
+            Ok(()) => results,
+            Err(error) => names.iter().map(|_| Err(anyhow::anyhow!("{error:#}"))).collect(),
         }
-        Ok(())
     }
 
     fn state(&self, name: &str) -> Result<State> {

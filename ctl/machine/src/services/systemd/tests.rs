@@ -1,12 +1,10 @@
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 
-/// systemctl as a script that writes down how it was called, and enables by making the link.
+/// systemctl as a script that writes down how it was called.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >> ROOT/calls
 case "$*" in
-*enable*) mkdir -p ROOT/units/multi-user.target.wants; ln -sf ../x ROOT/units/multi-user.target.wants/kubelet.service;;
-*disable*) rm -rf ROOT/units/multi-user.target.wants;;
 *show*) cat ROOT/show;;
 esac
 "#;
@@ -62,7 +60,9 @@ fn kubelet() -> Daemon {
 fn installs_once_and_removes_all() -> Result<()> {
     let fake = Fake::new()?;
     assert_eq!(fake.systemd.install(&kubelet())?, Changed::Yes);
-    assert_eq!(fake.calls(), "daemon-reload\n--quiet enable kubelet.service\n");
+    assert_eq!(fake.calls(), "daemon-reload\n");
+    let link = fs::read_link(fake.systemd.wants("kubelet"))?;
+    assert_eq!(link, fake.systemd.unit_file("kubelet"));
     assert_eq!(fake.systemd.install(&kubelet())?, Changed::No);
     assert_eq!(fake.calls(), "");
     let environment = fake.root.path().join("daemons/kubelet.env");
@@ -75,13 +75,16 @@ fn installs_once_and_removes_all() -> Result<()> {
     assert_eq!(fake.systemd.install(&other)?, Changed::Yes);
     assert_eq!(fake.calls(), "", "new arguments need no reload");
     fake.systemd.remove("kubelet")?;
-    assert_eq!(files::names(&fake.systemd.units)?, Vec::<String>::new());
+    assert_eq!(files::names(&fake.systemd.units)?, ["multi-user.target.wants"]);
+    assert_eq!(files::names(&fake.systemd.units.join("multi-user.target.wants"))?, Vec::<String>::new());
     assert_eq!(files::names(&fake.systemd.environment)?, Vec::<String>::new());
     let calls = fake.calls();
-    assert!(
-        calls.contains("stop kubelet.service\n--quiet disable kubelet.service\ndaemon-reload\n"),
-        "{calls}"
-    );
+    assert!(calls.contains("stop kubelet.service\ndaemon-reload\nreset-failed kubelet.service\n"), "{calls}");
+    fake.systemd.install(&kubelet())?;
+    fake.calls();
+    assert!(fake.systemd.remove_all(&["kubelet", "kube-proxy"]).iter().all(Result::is_ok));
+    let calls = fake.calls();
+    assert!(calls.contains("\nstop kubelet.service kube-proxy.service\ndaemon-reload\n"), "{calls}");
     fake.systemd.remove("kubelet")
 }
 
