@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::admission::Plugin;
 use crate::alloc::ports::Ports;
 use crate::authn::Authenticator;
@@ -39,6 +41,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Node ports of services.
     pub node_ports: Ports,
+    /// Cancelled when no more requests are taken: what would go on for long ends.
+    pub closing: CancellationToken,
     /// How it takes leave of the other servers.
     pub leaving: Leaving,
 }

@@ -14,6 +14,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch as signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::list::{freshen, proto_message};
 use super::negotiate::{Encoding, Format, View};
@@ -210,6 +211,8 @@ struct WatchBody {
     bookmarks: Option<Interval>,
     floor: u64,
     deadline: Pin<Box<Sleep>>,
+    /// The server closes: the client is to go on elsewhere at once.
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     last_bookmark_due: bool,
     ended: bool,
 }
@@ -246,6 +249,7 @@ impl WatchBody {
             bookmarks: params.bookmarks.then(bookmark_ticks),
             floor: at,
             deadline: Box::pin(tokio::time::sleep(life)),
+            closing: Box::pin(ctx.app.closing.clone().cancelled_owned()),
             last_bookmark_due: params.bookmarks,
             ended: false,
         }
@@ -316,7 +320,7 @@ impl WatchBody {
         if self.ended {
             return Ok(Poll::Ready(None));
         }
-        if self.deadline.as_mut().poll(cx).is_ready() {
+        if self.deadline.as_mut().poll(cx).is_ready() || self.closing.as_mut().poll(cx).is_ready() {
             self.ended = true;
             if std::mem::take(&mut self.last_bookmark_due) {
                 return Ok(Poll::Ready(self.bookmark(cx)?));

@@ -75,6 +75,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
         health,
         metrics,
         node_ports,
+        closing: CancellationToken::new(),
         leaving: Default::default(),
     }))
 }
@@ -110,7 +111,7 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<()> {
     let tasks = Tasks::new(CancellationToken::new());
     start(&app, &tasks);
     daemon::notify::serving(&cancel);
-    let stop = CancellationToken::new();
+    let stop = app.closing.clone();
     let serving = tokio::spawn(connection::accept(app.clone(), listener, tls, stop.clone()));
     tokio::select! {
         () = cancel.cancelled() => {}
