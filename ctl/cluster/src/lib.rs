@@ -11,6 +11,7 @@ pub mod host;
 pub mod init;
 pub mod join;
 pub mod joinline;
+pub mod local;
 pub mod node;
 pub mod nodes;
 pub mod patches;

@@ -17,6 +17,8 @@ use super::Fault;
 /// Deadline of connecting, and of all that follows.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
+/// Deadline of a health port on the loopback, which is asked again.
+const HEALTH: Duration = Duration::from_millis(500);
 /// Nothing asked for here is larger.
 const LIMIT: usize = 4 << 20;
 
@@ -134,9 +136,9 @@ pub async fn plain(address: &str, path: &str) -> anyhow::Result<()> {
         anyhow::ensure!(status == 200, "http://{address}{path} answers {status}");
         Ok(())
     };
-    match tokio::time::timeout(ANSWER, asking).await {
+    match tokio::time::timeout(HEALTH, asking).await {
         Ok(answer) => answer,
-        Err(_) => anyhow::bail!("http://{address}{path} does not answer within {ANSWER:?}"),
+        Err(_) => anyhow::bail!("http://{address}{path} does not answer within {HEALTH:?}"),
     }
 }
 

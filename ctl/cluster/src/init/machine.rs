@@ -6,6 +6,7 @@ use coxctl_machine::preflight::{Command, Wanted};
 use sha2::{Digest, Sha256};
 
 use super::Run;
+use crate::local::Local;
 use crate::{node, paths, say};
 
 /// Checks the machine, then says in the manifest that the work begins.
@@ -16,7 +17,18 @@ pub async fn preflight(run: &Run) -> Result<()> {
     if !run.host.is_dry() {
         run.host.made().begin("init", &wanted.fingerprint)?;
     }
-    Ok(())
+    remember(run)
+}
+
+/// Keeps what later commands need when no API server runs.
+fn remember(run: &Run) -> Result<()> {
+    let local = Local {
+        node: run.node().into(),
+        control_plane: Some(run.config.init.local_api_endpoint.clone()),
+        cri_socket: run.config.init.node_registration.cri_socket.clone(),
+        cluster: run.config.cluster.clone(),
+    };
+    local.keep(&run.host)
 }
 
 fn wanted(run: &Run) -> Wanted {

@@ -1,15 +1,18 @@
 //! The phases every joining machine goes through.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use coxctl_config::{images, local_endpoint};
+use coxctl_config::{GoDuration, images, local_endpoint};
 use coxctl_machine::preflight::{Command, Wanted};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 
 use super::Run;
 use crate::discovery::{address_of, host_of};
-use crate::init::limit;
+use crate::local::Local;
 use crate::{api, daemons, health, node, nodes, paths, say};
 
 /// Finds the cluster, checks the machine, then says in the manifest that the work begins.
@@ -21,7 +24,13 @@ pub async fn preflight(run: &Run) -> Result<()> {
     if !run.host.is_dry() {
         run.host.made().begin("join", &wanted.fingerprint)?;
     }
-    Ok(())
+    let local = Local {
+        node: run.node().into(),
+        control_plane: run.control().cloned(),
+        cri_socket: run.config.join.node_registration.cri_socket.clone(),
+        cluster: run.fetched().await?.cluster.clone(),
+    };
+    local.keep(&run.host)
 }
 
 async fn wanted(run: &Run) -> Result<Wanted> {
@@ -156,27 +165,94 @@ pub async fn agents(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the kubelet to be well and to have its certificate; the token's kubeconfig goes in any case.
+/// Waits for the kubelet to have its certificate and to be well; the token's kubeconfig goes in any case.
 pub async fn wait(run: &Run) -> Result<()> {
     if run.host.is_dry() {
         say::line("dryrun", "Would wait for the kubelet to perform the TLS Bootstrap");
         return Ok(());
     }
     say::line("kubelet-start", "Waiting for the kubelet to perform the TLS Bootstrap");
-    let fetched = run.fetched().await?;
-    let result = async {
-        health::kubelet(&run.host, &fetched.kubelet, limit(run.timeouts().kubelet_health_check, 240)).await?;
-        let check = async || match bootstrapped() {
-            true => Ok(()),
-            false => bail!("the kubelet has not received its certificate"),
-        };
-        run.host.healthy(daemons::KUBELET, check, limit(run.timeouts().tls_bootstrap, 300)).await
-    }
-    .await;
+    let result = certificate(run).await;
     let file = Path::new(paths::BOOTSTRAP_CONF);
     if file.exists() {
         std::fs::remove_file(file).with_context(|| format!("removing {}", file.display()))?;
     }
     run.host.made().forget(file)?;
-    result
+    result?;
+    let patience = patience(run.timeouts().kubelet_health_check, GoDuration::minutes(4));
+    health::kubelet(&run.host, &run.fetched().await?.kubelet, patience).await
+}
+
+/// As configured; kubeadm's long default is cut, because what is not well in a minute does not become so.
+fn patience(given: Option<GoDuration>, default: GoDuration) -> Duration {
+    given.filter(|g| *g != default).map_or(Duration::from_secs(60), GoDuration::std)
+}
+
+async fn certificate(run: &Run) -> Result<()> {
+    let check = async || match bootstrapped() {
+        true => Ok(()),
+        false => bail!("the kubelet has not received its certificate"),
+    };
+    let patience = patience(run.timeouts().tls_bootstrap, GoDuration::minutes(5));
+    match run.host.healthy(daemons::KUBELET, check, patience).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.context(request_state(run).await.unwrap_or_default())),
+    }
+}
+
+/// What became of the kubelet's request, for the one who reads why the join failed.
+async fn request_state(run: &Run) -> Result<String> {
+    let client = run.bootstrap().await?;
+    let all: Api<CertificateSigningRequest> = Api::all(client);
+    let all = tokio::time::timeout(api::CALL, all.list(&ListParams::default())).await??;
+    let token = &run.config.join.discovery.tls_bootstrap_token;
+    let user = format!("system:bootstrap:{}", token.split('.').next().unwrap_or_default());
+    let mine = all.items.into_iter().filter(|c| c.spec.username.as_deref() == Some(&user));
+    let newest = mine.max_by_key(|c| c.metadata.creation_timestamp.clone().map(|t| t.0));
+    Ok(newest.map_or_else(|| "the kubelet has made no certificate signing request".into(), |c| judge(&c)))
+}
+
+fn judge(request: &CertificateSigningRequest) -> String {
+    let name = request.metadata.name.clone().unwrap_or_default();
+    let status = request.status.clone().unwrap_or_default();
+    let has = |kind: &str| status.conditions.iter().flatten().any(|c| c.type_ == kind);
+    match (has("Denied"), has("Approved"), status.certificate.is_some()) {
+        (true, ..) => format!("the kubelet's request {name} was denied"),
+        (_, false, _) => format!(
+            "nobody has approved the kubelet's request {name}: does the controller manager run on the control plane? (\"kubectl certificate approve {name}\" does it by hand)"
+        ),
+        (_, true, false) => format!(
+            "the kubelet's request {name} is approved but not signed: does the controller manager on the control plane run, and has it the authority's key?"
+        ),
+        (_, true, true) => {
+            format!("the kubelet's request {name} is signed, but the kubelet has not taken the certificate")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn requests_are_judged() {
+        let of = |status: Value| {
+            let spec = json!({"request": "", "signerName": "s", "usages": []});
+            judge(
+                &serde_json::from_value(json!({"metadata": {"name": "r"}, "spec": spec, "status": status}))
+                    .unwrap(),
+            )
+        };
+        let condition = |kind: &str| json!([{"type": kind, "status": "True"}]);
+        assert!(of(json!({})).contains("nobody has approved"));
+        assert!(of(json!({"conditions": condition("Approved")})).contains("not signed"));
+        assert!(of(json!({"conditions": condition("Denied")})).contains("denied"));
+    }
+
+    #[test]
+    fn long_defaults_are_cut() {
+        assert_eq!(patience(Some(GoDuration::minutes(5)), GoDuration::minutes(5)).as_secs(), 60);
+        assert_eq!(patience(Some(GoDuration::minutes(7)), GoDuration::minutes(5)).as_secs(), 420);
+    }
 }
