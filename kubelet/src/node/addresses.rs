@@ -3,6 +3,10 @@
 use crate::config::Config;
 use k8s_openapi::api::core::v1::NodeAddress;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// A name server that does not answer keeps no node from starting.
+const RESOLVING: Duration = Duration::from_secs(1);
 
 /// Addresses of the host, primary first: --node-ip, else what the host name resolves to, else the source address
 /// of the default route.
@@ -14,8 +18,10 @@ pub async fn find(config: &Config) -> Vec<IpAddr> {
     if let Ok(ip) = config.node_name.parse() {
         return vec![ip];
     }
-    let resolved = tokio::net::lookup_host((config.node_name.as_str(), 0)).await;
-    let resolved: Vec<IpAddr> = resolved.map(|all| all.map(|a| a.ip()).collect()).unwrap_or_default();
+    let lookup = tokio::net::lookup_host((config.node_name.as_str(), 0));
+    let resolved = tokio::time::timeout(RESOLVING, lookup).await;
+    let resolved: Vec<IpAddr> =
+        resolved.ok().and_then(Result::ok).map(|all| all.map(|a| a.ip()).collect()).unwrap_or_default();
     let wants_v6 = config.node_ips.first().is_some_and(IpAddr::is_ipv6);
     pick(&resolved, wants_v6).or_else(|| outgoing(wants_v6)).into_iter().collect()
 }
