@@ -62,6 +62,20 @@ enum LabCommand {
         #[command(flatten)]
         name: Name,
     },
+    /// Stop a node as a power cut does; its disk stays
+    Stop {
+        #[command(flatten)]
+        name: Name,
+        /// The node's name
+        node: String,
+    },
+    /// Start a node that was stopped
+    Start {
+        #[command(flatten)]
+        name: Name,
+        /// The node's name
+        node: String,
+    },
     /// Run a command inside a node
     Exec {
         #[command(flatten)]
@@ -222,6 +236,18 @@ fn lab(command: LabCommand) -> Result<i32> {
         LabCommand::Exec { name, node: wanted, command } => {
             let lab = name.lab()?;
             node::exec(&lab, find(&lab.require()?, &wanted)?, &command)?;
+        }
+        LabCommand::Stop { name, node: wanted } => {
+            let lab = name.lab()?;
+            node::stop(&lab, find(&lab.require()?, &wanted)?)?;
+        }
+        LabCommand::Start { name, node: wanted } => {
+            let lab = name.lab()?;
+            let spec = lab.require()?;
+            let node = find(&spec, &wanted)?;
+            if node::init_pid(&lab, node).is_none() {
+                up::start_node(&lab, node)?;
+            }
         }
         LabCommand::NodeStart { name, node: wanted } => node::become_node(&name.lab()?, &wanted)?,
         LabCommand::NodeInit { dir } => init::run(&dir)?,

@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use tokio::net::TcpStream;
 
-use super::spec::{Lab, Spec};
+use super::spec::{Lab, Role, Spec};
 use super::{node, process};
 
 /// Connections at once per port; more wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A node that is cut off does not refuse; then the next is tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 fn pid_file(lab: &Lab) -> PathBuf {
     lab.dir.join("forward.pid")
@@ -99,17 +100,19 @@ pub fn run(lab: &Lab) -> Result<()> {
     runtime.block_on(serve(listeners))
 }
 
-fn targets(spec: &Spec) -> Result<Vec<(u16, SocketAddr)>> {
-    let mut all = vec![(spec.api_port, SocketAddr::from((spec.control_plane()?.ip(), 6443)))];
+/// Ports of the host, and where each leads: for the API any control plane that answers.
+fn targets(spec: &Spec) -> Result<Vec<(u16, Vec<SocketAddr>)>> {
+    let planes = spec.nodes.iter().filter(|n| spec.bare || n.role == Role::ControlPlane);
+    let mut all = vec![(spec.api_port, planes.map(|n| SocketAddr::from((n.ip(), 6443))).collect())];
     for publish in &spec.publish {
         let node =
             spec.nodes.iter().find(|n| n.name == publish.node).context("a published port names no node")?;
-        all.push((publish.host_port, SocketAddr::from((node.ip(), publish.port))));
+        all.push((publish.host_port, vec![SocketAddr::from((node.ip(), publish.port))]));
     }
     Ok(all)
 }
 
-async fn serve(listeners: Vec<(TcpListener, SocketAddr)>) -> Result<()> {
+async fn serve(listeners: Vec<(TcpListener, Vec<SocketAddr>)>) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for (listener, to) in listeners {
         listener.set_nonblocking(true)?;
@@ -119,15 +122,16 @@ async fn serve(listeners: Vec<(TcpListener, SocketAddr)>) -> Result<()> {
     Ok(())
 }
 
-async fn accept(listener: tokio::net::TcpListener, to: SocketAddr) {
+async fn accept(listener: tokio::net::TcpListener, to: Vec<SocketAddr>) {
     let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((client, _)) => {
+                let to = to.clone();
                 tokio::spawn(async move {
                     let _permit = permit;
-                    let _ = relay(client, to).await;
+                    let _ = relay(client, &to).await;
                 });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -135,10 +139,20 @@ async fn accept(listener: tokio::net::TcpListener, to: SocketAddr) {
     }
 }
 
-async fn relay(mut client: TcpStream, to: SocketAddr) -> Result<()> {
-    let mut server = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(to)).await??;
+async fn relay(mut client: TcpStream, to: &[SocketAddr]) -> Result<()> {
+    let mut server = first(to).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// A connection to the first that takes one.
+async fn first(to: &[SocketAddr]) -> Result<TcpStream> {
+    for address in to {
+        if let Ok(Ok(stream)) = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            return Ok(stream);
+        }
+    }
+    bail!("none of {to:?} answers")
 }

@@ -211,18 +211,20 @@ fn start_nodes(lab: &Lab, spec: &Spec) -> Result<()> {
     network::bridge_up(lab)?;
     std::thread::scope(|scope| {
         let down = spec.nodes.iter().filter(|n| node::init_pid(lab, n).is_none());
-        let jobs: Vec<_> = down
-            .map(|n| {
-                scope.spawn(move || {
-                    node::stop(lab, n)?;
-                    fs::create_dir_all(lab.node_dir(n).join("run"))?;
-                    mount_run(lab, n)?;
-                    node::start(lab, n)
-                })
-            })
-            .collect();
+        let jobs: Vec<_> = down.map(|n| scope.spawn(move || start_node(lab, n))).collect();
         jobs.into_iter().try_for_each(|job| job.join().unwrap_or_else(|_| bail!("starting a node failed")))
     })
+}
+
+/// Starts a node that is down, or half of one.
+///
+/// # Errors
+/// When what is left of it can't be cleared, or it does not start.
+pub fn start_node(lab: &Lab, node: &super::spec::NodeSpec) -> Result<()> {
+    node::stop(lab, node)?;
+    fs::create_dir_all(lab.node_dir(node).join("run"))?;
+    mount_run(lab, node)?;
+    node::start(lab, node)
 }
 
 /// The node's /run is memory, made outside so that sockets in it are reachable from the host.
