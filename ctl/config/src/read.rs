@@ -98,7 +98,10 @@ impl File {
             return self.add_own(&version, kind, value);
         }
         match COMPONENTS.into_iter().find(|(name, group, _)| *name == kind && version.starts_with(group)) {
-            Some((_, _, known)) if version == known => self.documents.push(Document { kind, value }),
+            Some((_, _, known)) if version == known => {
+                self.look_over(&kind, &version, &kind, &value)?;
+                self.documents.push(Document { kind, value });
+            }
             Some(_) => return Err(Error::Unregistered(kind, version)),
             None => self.pass_over(&version, &kind),
         }
@@ -115,7 +118,8 @@ impl File {
             V1BETA3 => format!("{kind}3"),
             _ => return Err(Error::Unregistered(kind, version.into())),
         };
-        if !kind.ends_with("Configuration") || !schema::knows(&table) {
+        let foreign = COMPONENTS.iter().any(|c| c.0 == kind);
+        if foreign || !kind.ends_with("Configuration") || !schema::knows(&table) {
             return Err(Error::Unregistered(kind, version.into()));
         }
         self.look_over(&table, version, &kind, &value)?;
@@ -313,7 +317,9 @@ mod tests {
 
     #[test]
     fn what_is_odd_is_a_warning() {
-        let text = format!("{INIT}nodes: 3\n---\napiVersion: example.com/v1\nkind: Thing\n");
+        let proxy =
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmodes: nftables\n";
+        let text = format!("{INIT}nodes: 3\n---\napiVersion: example.com/v1\nkind: Thing\n---\n{proxy}");
         let (_, warnings) = read_init(&text).unwrap();
         let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -321,6 +327,7 @@ mod tests {
             [
                 "ignored configuration document \"Thing\" of \"example.com/v1\"",
                 "unknown field \"nodes\" in InitConfiguration (kubeadm.k8s.io/v1beta4)",
+                "unknown field \"modes\" in KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1)",
             ]
         );
     }

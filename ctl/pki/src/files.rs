@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -75,7 +75,15 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.next"))
 }
 
+/// Moves a finished file over one that may be there, whose owner the new one gets: a daemon of another user may have to
+/// read it.
 fn move_over(from: &Path, to: &Path) -> Result<()> {
+    if let (Ok(new), Ok(old)) = (fs::metadata(from), fs::metadata(to))
+        && (new.uid(), new.gid()) != (old.uid(), old.gid())
+    {
+        std::os::unix::fs::chown(from, Some(old.uid()), Some(old.gid()))
+            .with_context(|| format!("giving {} to its owner, user {}", to.display(), old.uid()))?;
+    }
     fs::rename(from, to).with_context(|| format!("writing {}", to.display()))
 }
 
@@ -125,12 +133,14 @@ pub fn write_file(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     written
 }
 
+/// Writes a new file of exactly this mode, whatever the process's mask, and syncs it.
 fn write_whole(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().context("a file needs a directory")?;
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let _ = fs::remove_file(path);
     let written =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(data)?;
             file.sync_all()
         });
@@ -157,7 +167,6 @@ pub fn announce(path: &Path, record: Record<'_>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::authority::{Authority, Identity, Terms};
-    use std::os::unix::fs::PermissionsExt;
 
     fn issued() -> (String, String) {
         let ca = Authority::create("ca", &Terms::default()).unwrap();
@@ -173,6 +182,19 @@ mod tests {
         assert_eq!(read(&path).unwrap(), "2");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_belongs_to_the_owner_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_file(&path, b"1", 0o600).unwrap();
+        let mine = fs::metadata(&path).unwrap().uid();
+        // Only root can give files away; for others the owner stays as it is.
+        let owner = if mine == 0 { 65534 } else { mine };
+        std::os::unix::fs::chown(&path, Some(owner), None).unwrap();
+        write_file(&path, b"2", 0o600).unwrap();
+        assert_eq!((fs::metadata(&path).unwrap().uid(), read(&path).unwrap()), (owner, "2".into()));
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Rotation {
             match known.renew(dirs, None).and_then(|done| Ok((done, known.expiry(dirs)?))) {
                 Ok((true, after)) => {
                     self.troubles.remove(known.name);
-                    turn.renewed.push(format!("{} (until {})", known.name, date(after.not_after)));
+                    turn.renewed.push(format!("{} (until {})", known.name, time(after.not_after)));
                     (at, seen) = (due(&after, self.seed), after);
                 }
                 Ok((false, _)) => self.warn_external(e, now, turn),
@@ -125,6 +125,7 @@ impl Rotation {
     }
 
     fn warn_external(&mut self, e: &Expiry, now: i64, turn: &mut Turn) {
+        self.troubles.remove(&e.name);
         let text = format!(
             "{} is due for renewal (it ends {}), but the key of its authority {} is not here: have it signed where that key is",
             e.name,
@@ -135,6 +136,7 @@ impl Rotation {
     }
 
     fn look_at_authority(&mut self, e: &Expiry, now: i64, turn: &mut Turn) {
+        self.troubles.remove(&e.name);
         let life = e.not_after - x509::made(e.not_before, e.not_after);
         let left = e.not_after - now;
         if left < life / 5 {
@@ -170,13 +172,17 @@ impl Rotation {
     }
 
     fn status(&self, e: &Expiry, due: i64) -> Value {
-        let time = |s: i64| jiff::Timestamp::from_second(s).map(|t| t.to_string()).unwrap_or_default();
         let mut out = json!({"name": e.name, "notAfter": time(e.not_after), "due": time(due)});
         if let Some(trouble) = self.troubles.get(&e.name) {
             out["trouble"] = json!(trouble.what);
         }
         out
     }
+}
+
+/// A time to the second, RFC 3339.
+pub fn time(second: i64) -> String {
+    jiff::Timestamp::from_second(second).map(|t| t.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -296,5 +302,18 @@ mod tests {
         let turn = Rotation::new(1).turn(&dirs, x509::now() + 125);
         assert_eq!((turn.renewed.len(), turn.failed.len()), (10, 1));
         assert!(turn.failed[0].1.contains("no certificate"), "{:?}", turn.failed);
+    }
+
+    #[test]
+    fn a_mended_authority_is_no_trouble_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = control_plane(dir.path(), 3600);
+        let good = fs::read(dirs.pki.join("ca.crt")).unwrap();
+        fs::write(dirs.pki.join("ca.crt"), "rubbish").unwrap();
+        let (mut rotation, now) = (Rotation::new(1), x509::now());
+        assert_eq!(rotation.turn(&dirs, now).failed.len(), 1);
+        fs::write(dirs.pki.join("ca.crt"), good).unwrap();
+        let turn = rotation.turn(&dirs, now + 1);
+        assert!(rotation.troubles.is_empty() && turn.next > now + 1000, "{turn:?}");
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::expiry::{Dirs, KNOWN, Place};
 use crate::files::write_file;
-use crate::rotation::{Rotation, Turn};
+use crate::rotation::{Rotation, Turn, time};
 use crate::x509;
 
 /// Changes that come together are looked at together.
@@ -54,7 +54,6 @@ fn tell(turn: &Turn) {
 }
 
 fn write_status(path: &std::path::Path, turn: &Turn) {
-    let time = |s: i64| jiff::Timestamp::from_second(s).map(|t| t.to_string()).unwrap_or_default();
     let text =
         json!({"looked": time(x509::now()), "next": time(turn.next), "certificates": turn.certificates});
     if let Err(error) = write_file(path, format!("{text:#}\n").as_bytes(), 0o644) {
