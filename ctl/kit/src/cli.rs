@@ -74,7 +74,7 @@ fn said(error: &clap::Error) -> Option<String> {
 
 /// `--watch` of `-w, --watch <X>`.
 fn flag(argument: &str) -> &str {
-    argument.split([' ', '=']).find(|word| word.starts_with('-')).unwrap_or(argument)
+    argument.split([' ', '=', '[']).find(|word| word.starts_with('-')).unwrap_or(argument)
 }
 
 /// `coxctl get` of `Usage: coxctl get [OPTIONS] …`.

@@ -11,6 +11,7 @@ pub mod output;
 pub mod sort;
 pub mod tab;
 pub mod table;
+pub mod typed;
 pub mod yaml;
 
 pub use output::{Output, PrintArgs, Printer, done, hide_managed_fields, list_of};

@@ -1,0 +1,246 @@
+//! `top`: what nodes and pods use, from the Metrics API.
+
+use clap::{Args, Subcommand};
+use coxctl_kit::print::tab::TabWriter;
+use coxctl_kit::{Call, Cluster, Error, Globals, Kind, Result, out};
+use machinery::quantity::Quantity;
+use serde_json::Value;
+
+/// What `top` can show.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TopCommand {
+    /// Display resource (CPU/memory) usage of nodes
+    #[command(visible_alias = "nodes", alias = "no")]
+    Node(TopArgs),
+    /// Display resource (CPU/memory) usage of pods
+    #[command(visible_alias = "pods", alias = "po")]
+    Pod(TopArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    pub name: Option<String>,
+    /// Selector (label query) to filter on
+    #[arg(short = 'l', long)]
+    pub selector: Option<String>,
+    /// Selector (field query) to filter on
+    #[arg(long = "field-selector")]
+    pub field_selector: Option<String>,
+    /// If present, list the requested object(s) across all namespaces
+    #[arg(short = 'A', long = "all-namespaces")]
+    pub all_namespaces: bool,
+    /// If non-empty, sort list using specified field: cpu or memory
+    #[arg(long = "sort-by", default_value = "")]
+    pub sort_by: String,
+    /// If present, print usage of containers within a pod
+    #[arg(long)]
+    pub containers: bool,
+    /// Print the sum of the resource usage
+    #[arg(long)]
+    pub sum: bool,
+    /// If present, print output without headers
+    #[arg(long = "no-headers")]
+    pub no_headers: bool,
+    /// Print node resources based on Capacity instead of Allocatable
+    #[arg(long = "show-capacity")]
+    pub show_capacity: bool,
+    /// Enables using protocol-buffers to access Metrics API
+    #[arg(long = "use-protocol-buffers", hide = true)]
+    pub use_protocol_buffers: bool,
+}
+
+/// CPU in thousandths, memory in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    cpu: i64,
+    memory: i64,
+}
+
+impl Usage {
+    fn read(usage: &Value) -> Usage {
+        let quantity = |key: &str| usage[key].as_str().and_then(|text| Quantity::parse(text).ok());
+        Usage {
+            cpu: quantity("cpu").map(|q| q.milli_value()).unwrap_or_default(),
+            memory: quantity("memory").map(|q| q.value()).unwrap_or_default(),
+        }
+    }
+
+    fn plus(self, other: Usage) -> Usage {
+        Usage { cpu: self.cpu + other.cpu, memory: self.memory + other.memory }
+    }
+
+    fn cells(self) -> [String; 2] {
+        [format!("{}m", self.cpu), format!("{}Mi", self.memory / (1024 * 1024))]
+    }
+}
+
+/// Runs the verb.
+pub async fn run(command: &TopCommand, globals: &Globals) -> Result<i32> {
+    let (TopCommand::Node(args) | TopCommand::Pod(args)) = command;
+    if !matches!(args.sort_by.as_str(), "" | "cpu" | "memory") {
+        return Err(Error::message("--sort-by accepts only cpu or memory"));
+    }
+    if args.name.is_some() && args.selector.is_some() {
+        return Err(Error::message("only one of NAME or selector can be provided"));
+    }
+    let cluster = globals.connect().await?;
+    let discovery = cluster.rediscover().await?;
+    let metrics = |plural: &str| {
+        discovery.kinds().find(|kind| kind.group == "metrics.k8s.io" && kind.plural == plural).cloned()
+    };
+    let word = if matches!(command, TopCommand::Node(_)) { "nodes" } else { "pods" };
+    let kind = metrics(word).ok_or_else(|| Error::message("Metrics API not available"))?;
+    match command {
+        TopCommand::Node(args) => nodes(args, &cluster, &kind).await,
+        TopCommand::Pod(args) => pods(args, &cluster, &kind).await,
+    }
+}
+
+async fn fetch(
+    args: &TopArgs,
+    cluster: &Cluster,
+    kind: &Kind,
+    namespace: Option<&str>,
+) -> Result<Vec<Value>> {
+    let call = Call::get(kind.path(namespace, args.name.as_deref(), None))
+        .query_some("labelSelector", args.selector.clone())
+        .query_some("fieldSelector", args.field_selector.clone());
+    let answer = cluster.send(call).await?.json()?;
+    if args.name.is_some() {
+        return Ok(vec![answer]);
+    }
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    if items.is_empty() && kind.plural == "nodes" {
+        return Err(Error::message("metrics not available yet"));
+    }
+    Ok(items)
+}
+
+fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_string()
+}
+
+/// By the wanted resource, most first, else by name.
+fn sort<T>(rows: &mut [T], by: &str, usage: impl Fn(&T) -> Usage, name: impl Fn(&T) -> String) {
+    rows.sort_by(|a, b| match by {
+        "cpu" => usage(b).cpu.cmp(&usage(a).cpu),
+        "memory" => usage(b).memory.cmp(&usage(a).memory),
+        _ => name(a).cmp(&name(b)),
+    });
+}
+
+/// Every cell ends with a tab, the last too.
+fn row(out: &mut TabWriter, cells: &[String]) {
+    cells.iter().for_each(|cell| out.put(&format!("{cell}\t")));
+    out.put("\n");
+}
+
+async fn nodes(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
+    let mut metrics = fetch(args, cluster, kind, None).await?;
+    let core = Kind { version: "v1".into(), plural: "nodes".into(), ..Kind::default() };
+    let call = Call::get(core.path(None, None, None)).query_some("labelSelector", args.selector.clone());
+    let known = cluster.send(call).await?.json()?;
+    let room = if args.show_capacity { "capacity" } else { "allocatable" };
+    let rooms = |wanted: &str| {
+        let node = known["items"].as_array().into_iter().flatten().find(|node| name(node) == wanted);
+        node.map(|node| Usage::read(&node["status"][room])).unwrap_or_default()
+    };
+    sort(&mut metrics, &args.sort_by, |node| Usage::read(&node["usage"]), name);
+    let mut table = TabWriter::remembering();
+    if !args.no_headers {
+        row(&mut table, &["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"].map(String::from));
+    }
+    for node in &metrics {
+        let (used, all) = (Usage::read(&node["usage"]), rooms(&name(node)));
+        let [cpu, memory] = used.cells();
+        row(
+            &mut table,
+            &[name(node), cpu, percent(used.cpu, all.cpu), memory, percent(used.memory, all.memory)],
+        );
+    }
+    if args.name.is_none() {
+        silent(&known, &metrics).for_each(|name| {
+            row(
+                &mut table,
+                &[name, "<unknown>".into(), "<unknown>".into(), "<unknown>".into(), "<unknown>".into()],
+            )
+        });
+    }
+    out::put(&table.flush());
+    Ok(0)
+}
+
+/// The nodes nothing is known of.
+fn silent<'a>(known: &'a Value, metrics: &'a [Value]) -> impl Iterator<Item = String> + 'a {
+    let names = known["items"].as_array().into_iter().flatten().map(name);
+    names.filter(|wanted| !metrics.iter().any(|node| name(node) == *wanted))
+}
+
+fn percent(used: i64, all: i64) -> String {
+    if all == 0 { "<unknown>".into() } else { format!("{}%", (used as f64 / all as f64 * 100.0) as i64) }
+}
+
+async fn pods(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
+    let namespace = (!args.all_namespaces).then_some(cluster.namespace.as_str());
+    let mut metrics = fetch(args, cluster, kind, namespace).await?;
+    if metrics.is_empty() {
+        out::note(&namespace.map_or_else(
+            || "No resources found".into(),
+            |namespace| format!("No resources found in {namespace} namespace."),
+        ));
+        return Ok(0);
+    }
+    sort(&mut metrics, &args.sort_by, total, |pod| {
+        format!("{}/{}", pod["metadata"]["namespace"].as_str().unwrap_or_default(), name(pod))
+    });
+    let mut table = TabWriter::remembering();
+    if !args.no_headers {
+        row(
+            &mut table,
+            &front(args, "NAMESPACE", "POD", "NAME", ["CPU(cores)".into(), "MEMORY(bytes)".into()]),
+        );
+    }
+    let mut sum = Usage::default();
+    for pod in &metrics {
+        let space = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        if args.containers {
+            for container in pod["containers"].as_array().into_iter().flatten() {
+                let own = container["name"].as_str().unwrap_or_default();
+                row(
+                    &mut table,
+                    &front(args, space, &name(pod), own, Usage::read(&container["usage"]).cells()),
+                );
+            }
+        } else {
+            row(&mut table, &front(args, space, "", &name(pod), total(pod).cells()));
+        }
+        sum = sum.plus(total(pod));
+    }
+    if args.sum {
+        row(&mut table, &front(args, "", "", "", ["________".into(), "________".into()]));
+        row(&mut table, &front(args, "", "", "", sum.cells()));
+    }
+    out::put(&table.flush());
+    Ok(0)
+}
+
+fn front(args: &TopArgs, namespace: &str, pod: &str, name: &str, usage: [String; 2]) -> Vec<String> {
+    let mut cells = Vec::new();
+    if args.all_namespaces {
+        cells.push(namespace.to_string());
+    }
+    if args.containers {
+        cells.push(pod.to_string());
+    }
+    cells.push(name.to_string());
+    cells.extend(usage);
+    cells
+}
+
+fn total(pod: &Value) -> Usage {
+    pod["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .fold(Usage::default(), |sum, container| sum.plus(Usage::read(&container["usage"])))
+}
