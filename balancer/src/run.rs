@@ -131,8 +131,8 @@ impl Shared {
         };
         let Some(lease) = self.pool.lease(&server) else { return };
         let end = splice::join(client, stream, lease.cut(), self.tasks.token()).await;
-        if end == End::Broken {
-            // What hit this connection may have hit the server
+        if end == End::ServerBroke {
+            // It may be the end of the server itself
             self.pool.suspect(lease.server());
         }
     }

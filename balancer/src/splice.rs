@@ -29,8 +29,10 @@ thread_local! {
 pub enum End {
     /// Both sides closed.
     Closed,
-    /// One side broke off.
-    Broken,
+    /// The client broke off.
+    ClientBroke,
+    /// The server broke off.
+    ServerBroke,
     /// The server became unhealthy.
     Cut,
     /// The balancer ends.
@@ -50,17 +52,14 @@ pub async fn join(
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
     let both = async {
-        let up = one_way(client_read, server_write, &last, &half);
-        let down = one_way(server_read, client_write, &last, &half);
-        match tokio::try_join!(up, down) {
-            Ok(_) => End::Closed,
-            Err(_) => End::Broken,
-        }
+        let up = one_way((client_read, End::ClientBroke), (server_write, End::ServerBroke), &last, &half);
+        let down = one_way((server_read, End::ServerBroke), (client_write, End::ClientBroke), &last, &half);
+        tokio::try_join!(up, down).err().unwrap_or(End::Closed)
     };
     tokio::select! {
         end = both => end,
         () = cut.cancelled() => End::Cut,
-        () = silence(&half, &last, HALF_CLOSED) => End::Broken,
+        () = silence(&half, &last, HALF_CLOSED) => End::Closed,
         () = silence(drain, &last, QUIET) => End::Drained,
     }
 }
@@ -77,53 +76,62 @@ async fn silence(token: &CancellationToken, last: &Mutex<Instant>, time: Duratio
     }
 }
 
+/// Copies until there is no more. Each side comes with what it means if it breaks.
 async fn one_way(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+    (from, read_broke): (ReadHalf<'_>, End),
+    (mut to, write_broke): (WriteHalf<'_>, End),
     last: &Mutex<Instant>,
     half: &CancellationToken,
-) -> io::Result<()> {
+) -> Result<(), End> {
     loop {
-        from.readable().await?;
+        from.readable().await.map_err(|_| read_broke)?;
         match pass(&from, &to) {
-            Ok(Passed::End) => break,
-            Ok(Passed::All) => {}
-            Ok(Passed::Left(rest)) => to.write_all(&rest).await?,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
+            Passed::End => break,
+            Passed::Nothing => continue,
+            Passed::All => {}
+            Passed::Left(rest) => to.write_all(&rest).await.map_err(|_| write_broke)?,
+            Passed::ReadBroke => return Err(read_broke),
+            Passed::WriteBroke => return Err(write_broke),
         }
         *last.lock() = Instant::now();
         // A busy connection lets the others have their turn
         tokio::task::coop::consume_budget().await;
     }
     half.cancel();
-    to.shutdown().await
+    to.shutdown().await.map_err(|_| write_broke)
 }
 
 enum Passed {
     /// There will be no more.
     End,
+    /// There is no more for now.
+    Nothing,
     All,
     /// The other side takes no more for now.
     Left(Vec<u8>),
+    ReadBroke,
+    WriteBroke,
 }
 
 /// Reads once and writes what was read, without waiting.
-fn pass(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> io::Result<Passed> {
+fn pass(from: &ReadHalf<'_>, to: &WriteHalf<'_>) -> Passed {
+    let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
     SHARED.with_borrow_mut(|buffer| {
-        let read = from.try_read(buffer)?;
-        if read == 0 {
-            return Ok(Passed::End);
-        }
+        let read = match from.try_read(buffer) {
+            Ok(0) => return Passed::End,
+            Ok(read) => read,
+            Err(error) if would_block(&error) => return Passed::Nothing,
+            Err(_) => return Passed::ReadBroke,
+        };
         let data = buffer.get(..read).unwrap_or_default();
         let written = match to.try_write(data) {
             Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
+            Err(error) if would_block(&error) => 0,
+            Err(_) => return Passed::WriteBroke,
         };
         match data.get(written..) {
-            Some(rest) if !rest.is_empty() => Ok(Passed::Left(rest.to_vec())),
-            _ => Ok(Passed::All),
+            Some(rest) if !rest.is_empty() => Passed::Left(rest.to_vec()),
+            _ => Passed::All,
         }
     })
 }
@@ -176,6 +184,19 @@ mod tests {
         }
         writing.await.unwrap();
         assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn who_broke_off_is_told() {
+        for (breaks, end) in [(true, End::ClientBroke), (false, End::ServerBroke)] {
+            let ((client, near), (far, server)) = (pair().await, pair().await);
+            let never = CancellationToken::new();
+            let joined = tokio::spawn(async move { join(near, far, &never, &never).await });
+            let (breaking, _staying) = if breaks { (client, server) } else { (server, client) };
+            socket2::SockRef::from(&breaking).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(breaking);
+            assert_eq!(joined.await.unwrap(), end);
+        }
     }
 
     #[tokio::test]
