@@ -123,7 +123,8 @@ impl Made {
     fn end(&mut self, report: &mut Report) -> Result<()> {
         let Some(dir) = self.dir.clone() else { return Ok(()) };
         let ours = !self.document.entries.is_empty();
-        let _ = fs::remove_dir(dir.join(BEFORE));
+        // Copies that a crash left before they were recorded: what they are copies of was never touched.
+        let _ = fs::remove_dir_all(dir.join(BEFORE));
         files::remove(&dir.join(NAME))?;
         self.document.entries.clear();
         self.document.run = None;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::UNITS;
 use crate::Daemon;
 
 /// Flags whose value is a directory the daemon writes.
@@ -25,12 +26,10 @@ pub fn render(daemon: &Daemon, program: &Path, unit: &str, foreign: bool) -> Opt
         let paths: Vec<String> = writes(&daemon.args).into_iter().filter(|p| !listed(p)).collect();
         service.extend(paths.iter().map(|p| format!("ReadWritePaths={}", escaped(&format!("-{p}")))));
     }
-    let after: Vec<String> = daemon
-        .after
-        .iter()
-        .map(|a| format!("{a}.service"))
-        .filter(|a| !unit.lines().any(|l| l.starts_with("After=") && l.contains(a.as_str())))
-        .collect();
+    // The order among our own units is that of the unit files: a wait for one that hangs would be without end.
+    let others = daemon.after.iter().filter(|a| !UNITS.iter().any(|u| u.0 == a.as_str()));
+    let after: Vec<String> =
+        others.map(|a| format!("{a}.service")).filter(|a| !unit.contains(a.as_str())).collect();
     let unit_section = if after.is_empty() { vec![] } else { vec![format!("After={}", after.join(" "))] };
     if service.is_empty() && unit_section.is_empty() {
         return None;
@@ -103,7 +102,8 @@ mod tests {
     #[test]
     fn all_that_can_differ() {
         let args = ["--data-dir=/mnt/big disk/etcd", "--audit-log-path=/var/log/audit/a.log", "--log-file=-"];
-        let text = render(&daemon(&args, &["a", "b"]), Path::new("/tmp/bin/x"), UNIT, false);
+        let text =
+            render(&daemon(&args, &["a", "b", "kube-apiserver"]), Path::new("/tmp/bin/x"), UNIT, false);
         expect![[r##"
             # Written by coxctl; do not edit.
             [Unit]

@@ -180,9 +180,11 @@ impl Services for Supervised {
 
     fn start(&self, name: &str) -> Result<()> {
         let order = self.require(name)?;
-        if !order.stopped && order.order.is_some() && self.places.supervised() {
+        let runs = self.places.read_status().get(name).is_some_and(|s| s.pid > 0);
+        if !order.stopped && order.order.is_some() && runs && self.places.supervised() {
             return Ok(());
         }
+        // One that waits for its next try is tried at once.
         self.give(Order { stopped: false, ..order })
     }
 
