@@ -3,6 +3,8 @@
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
+use nix::net::if_::InterfaceFlags;
+
 /// The sockets of container runtimes kubeadm looks for, in its order.
 pub const KNOWN_SOCKETS: [&str; 3] = [
     "unix:///var/run/containerd/containerd.sock",
@@ -46,9 +48,36 @@ fn hostname() -> String {
     name.to_string_lossy().trim().to_lowercase()
 }
 
-/// The address this machine would call from; connecting a datagram socket sends nothing.
+/// The address this machine would call from; connecting a datagram socket sends nothing. A machine cut off from the world
+/// has no default route: its only address will do then.
 fn default_ip() -> Option<IpAddr> {
-    route_source("0.0.0.0:0", "192.0.2.1:9").or_else(|| route_source("[::]:0", "[2001:db8::1]:9"))
+    route_source("0.0.0.0:0", "192.0.2.1:9")
+        .or_else(|| route_source("[::]:0", "[2001:db8::1]:9"))
+        .or_else(|| only(interface_addresses()))
+}
+
+/// Addresses of interfaces that are up, with the interfaces' names.
+fn interface_addresses() -> Vec<(String, IpAddr)> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let up = all.filter(|i| i.flags.contains(InterfaceFlags::IFF_UP));
+    let address = |i: nix::ifaddrs::InterfaceAddress| {
+        Some((i.interface_name, i.address?.as_sockaddr_in()?.ip().into()))
+    };
+    up.filter_map(address).collect()
+}
+
+/// The one address other machines may know this one by, if there is just one. Bridges of containers have none such.
+fn only(addresses: Vec<(String, IpAddr)>) -> Option<IpAddr> {
+    const BRIDGES: [&str; 6] = ["cni", "docker", "br-", "veth", "flannel", "virbr"];
+    let fit = |(name, ip): &(String, IpAddr)| {
+        let local = matches!(ip, IpAddr::V4(v4) if v4.is_link_local() || v4.is_loopback());
+        !local && !BRIDGES.iter().any(|b| name.starts_with(b))
+    };
+    let mut fitting = addresses.into_iter().filter(fit);
+    match (fitting.next(), fitting.next()) {
+        (Some((_, ip)), None) => Some(ip),
+        _ => None,
+    }
 }
 
 fn route_source(bind: &str, towards: &str) -> Option<IpAddr> {
@@ -85,6 +114,19 @@ mod tests {
     fn containerds_choice_of_cgroups() {
         assert!(says_systemd("[x]\n  SystemdCgroup = true # yes\n"));
         assert!(!says_systemd("# SystemdCgroup = true\nSystemdCgroup = false\n"));
+    }
+
+    #[test]
+    fn an_only_address_stands_in_for_a_route() {
+        let of = |list: &[(&str, &str)]| {
+            only(list.iter().map(|(name, ip)| (name.to_string(), ip.parse().unwrap())).collect())
+                .map(|ip| ip.to_string())
+        };
+        let one =
+            [("lo", "127.0.0.1"), ("eth0", "10.0.0.5"), ("docker0", "172.17.0.1"), ("eth1", "169.254.3.4")];
+        assert_eq!(of(&one).as_deref(), Some("10.0.0.5"));
+        assert_eq!(of(&[("eth0", "10.0.0.5"), ("eth1", "10.1.0.5")]), None);
+        assert_eq!(of(&[("lo", "127.0.0.1")]), None);
     }
 
     #[test]

@@ -156,8 +156,21 @@ fn look_over(path: &Path, spec: &KubeconfigSpec, ca: &Authority) -> Result<(bool
             spec.server
         ));
     }
-    let seen = config.certificate()?.map(|pem| x509::read(&pem)).transpose();
+    // The kubelet's file may refer to a certificate that went with the kubelet's directory: as good as run out.
+    let Some(pem) = config.certificate_if_there()? else {
+        warnings.push(format!("{} refers to a client certificate that is not there", path.display()));
+        return Ok((true, warnings));
+    };
+    let seen = pem.map(|pem| x509::read(&pem)).transpose();
     let seen = seen.with_context(|| format!("client certificate in {}", path.display()))?;
+    if let Some(other) = seen.as_ref().filter(|s| spec.name == "kubelet" && s.identity.cn != spec.user) {
+        bail!(
+            "{} is for {}, this machine is {}: it is left from another name; move it away to have a new one made",
+            path.display(),
+            other.identity.cn,
+            spec.user
+        );
+    }
     warnings.extend(seen.as_ref().and_then(|s| fitness::ages(spec.file, s)));
     Ok((seen.is_some_and(|s| s.not_after <= x509::now()), warnings))
 }
@@ -215,6 +228,15 @@ impl Current {
     /// Data that is no base64, a file that can't be read.
     pub fn certificate(&self) -> Result<Option<String>> {
         self.pem(&self.user, "client-certificate")
+    }
+
+    /// The client certificate as [`Current::certificate`] has it; none when it is in a file that is not there.
+    fn certificate_if_there(&self) -> Result<Option<Option<String>>> {
+        let elsewhere = self.user["client-certificate"].as_str().filter(|_| !self.is_embedded());
+        if elsewhere.is_some_and(|file| !self.dir.join(file).exists()) {
+            return Ok(None);
+        }
+        self.certificate().map(Some)
     }
 
     /// The client key, PEM.
@@ -434,6 +456,25 @@ mod tests {
         let after = Current::load(&conf).unwrap();
         assert_eq!((after.certificate().unwrap().as_deref(), after.server()), (Some("x"), BALANCER));
         assert!(!after.is_embedded());
+    }
+
+    #[test]
+    fn a_kubelets_file_without_its_certificate_or_for_another_node() {
+        let dir = tempfile::tempdir().unwrap();
+        Authority::load_or_create(dir.path(), "ca", "kubernetes").unwrap();
+        let go = |spec: &KubeconfigSpec| {
+            ensure_kubeconfig(dir.path(), dir.path(), spec, &cluster(), &mut unrecorded)
+        };
+        let (spec, pem) = (&specs()[2], dir.path().join("current.pem"));
+        go(spec).unwrap();
+        let other = KubeconfigSpec { user: "system:node:cp-2".into(), ..spec.clone() };
+        let error = go(&other).unwrap_err().to_string();
+        assert!(error.contains("is for system:node:cp-1, this machine is system:node:cp-2"), "{error}");
+        fs::write(&pem, "x").unwrap();
+        finalize_kubelet_conf(&dir.path().join("kubelet.conf"), &pem).unwrap();
+        fs::remove_file(&pem).unwrap();
+        assert_eq!(go(spec).unwrap().0, Outcome::Renewed);
+        assert!(Current::load(&dir.path().join("kubelet.conf")).unwrap().is_embedded());
     }
 
     #[test]

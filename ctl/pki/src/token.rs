@@ -3,7 +3,6 @@
 use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use rand::Rng;
 use ring::hmac;
 
 /// A bootstrap token `id.secret`.
@@ -30,7 +29,9 @@ impl std::fmt::Display for Token {
 impl Token {
     /// A new random token.
     pub fn generate() -> Self {
-        Self { id: letters(6), secret: letters(16) }
+        let text = coxctl_config::defaults::new_token();
+        let (id, secret) = text.split_once('.').unwrap_or_default();
+        Self { id: id.into(), secret: secret.into() }
     }
 
     /// Reads `id.secret`.
@@ -59,25 +60,13 @@ fn is_word(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
 }
 
-fn letters(n: usize) -> String {
-    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut rng = rand::rng();
-    (0..n).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
-}
-
 /// Whether the text may be an extra group of a token.
 ///
 /// # Errors
 /// A group of another form.
 pub fn check_group(group: &str) -> Result<()> {
-    let tail = group.strip_prefix("system:bootstrappers:");
-    let fine = |t: &str| {
-        t.len() <= 256
-            && t.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase() || b":-".contains(&b))
-            && t.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric())
-    };
     ensure!(
-        tail.is_some_and(fine),
+        coxctl_config::validate::is_bootstrap_group(group),
         r#"bootstrap group {group:?} is invalid (must match \Asystem:bootstrappers:[a-z0-9:-]{{0,255}}[a-z0-9]\z)"#
     );
     Ok(())

@@ -192,7 +192,7 @@ fn endpoint(path: &Path, endpoint: &ApiEndpoint) -> Vec<FieldError> {
     match address.parse::<std::net::IpAddr>() {
         Err(_) if address.is_empty() => errors.push(FieldError::required(
             &at,
-            "this machine has no default route; give the address other machines reach it by (--apiserver-advertise-address)",
+            "this machine has no default route and not just one address; give the address other machines reach it by (--apiserver-advertise-address)",
         )),
         Err(_) => errors.push(FieldError::invalid(&at, address, "ip address is not valid")),
         Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {

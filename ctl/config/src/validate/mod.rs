@@ -6,7 +6,8 @@ mod network;
 
 pub use cluster::{validate_cluster, without_effect};
 pub use machine::{
-    check_mixed, ignored_checks, validate_init, validate_join, validate_reset, validate_upgrade,
+    check_mixed, ignored_checks, is_bootstrap_group, validate_init, validate_join, validate_reset,
+    validate_upgrade,
 };
 
 use machinery::field::Path;
