@@ -147,14 +147,14 @@ async fn members_may_hang_die_and_lead_in_turn() {
     members[0].signal("-CONT");
 
     // Each dies in turn, the leader among them, while the others must keep what was acknowledged.
-    for place in 0..3 {
-        members[place].kill();
+    for member in &mut members {
+        member.kill();
         let end = Instant::now() + Duration::from_millis(700);
         while Instant::now() < end {
             counter.up().await.expect("two of three are there");
         }
-        members[place].restart();
-        members[place].answers().await;
+        member.restart();
+        member.answers().await;
     }
     let read = counter.store.get("/registry/counter").await.expect("read").kv.expect("there");
     assert_eq!((read.value, read.mod_revision), (Bytes::from(counter.value.to_string()), counter.revision));

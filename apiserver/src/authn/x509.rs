@@ -104,7 +104,7 @@ fn bundle(pem: &[u8]) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let roots = daemon::cert::root_store(pem)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let made = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    Ok(made.map_err(|e| anyhow!("CA bundle: {e}"))?)
+    made.map_err(|e| anyhow!("CA bundle: {e}"))
 }
 
 fn user_of(cert: &X509Certificate<'_>, der: &[u8]) -> Option<UserInfo> {

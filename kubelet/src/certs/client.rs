@@ -137,7 +137,7 @@ async fn fetch(client: &kube::Client, store: &Store, node: &str, patience: Durat
 /// kubeconfig refer to the store from now on: all who read either follow the rotation.
 fn adopt(config: &Config, path: &Path, store: &Store, now: Timestamp) -> anyhow::Result<()> {
     let Some((cert, key)) = kubeconfig::embedded(path)? else { return Ok(()) };
-    if !store::common_name(&cert).is_some_and(|name| name == node_user(&config.node_name)) {
+    if store::common_name(&cert).is_none_or(|name| name != node_user(&config.node_name)) {
         return Ok(());
     }
     let (begin, _) = store::validity(&cert)?;

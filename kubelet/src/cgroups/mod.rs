@@ -288,6 +288,42 @@ mod tests {
             sd.path(Qos::BestEffort, "a-b"),
             "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-poda_b.slice"
         );
+        assert_eq!(sd.parent(Qos::Burstable, "a-b"), "kubepods-burstable-poda_b.slice");
+        assert_eq!(sd.parent(Qos::Guaranteed, "a-b"), "kubepods-poda_b.slice");
+        assert_eq!(sd.path(Qos::Guaranteed, "a-b"), "/kubepods.slice/kubepods-poda_b.slice");
+        assert_eq!(sd.level(None), "/kubepods.slice");
+        assert_eq!(sd.level(Some(Qos::Burstable)), "/kubepods.slice/kubepods-burstable.slice");
+    }
+
+    #[test]
+    fn slices_of_a_v1_machine_are_made_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path().display();
+        let c = Cgroups::from_mountinfo(&format!(
+            "1 2 0:3 / {d}/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+             1 2 0:3 / {d}/memory rw - cgroup cgroup rw,memory\n\
+             1 2 0:3 / {d}/pids rw - cgroup cgroup rw,pids\n\
+             1 2 0:3 / {d}/systemd rw - cgroup cgroup rw,xattr,name=systemd\n"
+        ));
+        let sd = Layout { systemd: true, root: String::new(), per_qos: true };
+        let uid = "4f1e-9d";
+        let mut made = Vec::new();
+        for qos in [Qos::Guaranteed, Qos::Burstable, Qos::BestEffort] {
+            let path = sd.path(qos, uid);
+            c.ensure(&path, &Limits { pids: Some(9), ..Default::default() }).unwrap();
+            made.push((uid.to_owned(), path));
+        }
+        made.sort();
+        let pids = dir.path().join("pids/kubepods.slice/kubepods-pod4f1e_9d.slice/pids.max");
+        assert_eq!(std::fs::read_to_string(&pids).unwrap(), "9");
+        assert_eq!(c.pod_uids(&sd), made);
+        // What the kernel removes with the group, a plain directory keeps.
+        for (_, path) in &made {
+            std::fs::remove_file(dir.path().join("pids").join(path.trim_start_matches('/')).join("pids.max"))
+                .unwrap();
+            c.remove(path).unwrap();
+        }
+        assert!(c.pod_uids(&sd).is_empty() && c.exists("/kubepods.slice"));
     }
 
     #[test]

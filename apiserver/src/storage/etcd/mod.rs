@@ -126,7 +126,7 @@ impl Etcd {
             return false;
         }
         // All were tried: one may be on its way.
-        if tried % self.members.len() == 0 {
+        if tried.is_multiple_of(self.members.len()) {
             tokio::time::sleep(AGAIN).await;
         }
         true
