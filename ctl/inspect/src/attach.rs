@@ -19,13 +19,13 @@ pub struct Attach {
     #[arg(short, long)]
     pub container: Option<String>,
     /// Pass stdin to the container
-    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short = 'i', long)]
     pub stdin: bool,
     /// Stdin is a TTY
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub tty: bool,
     /// Only print output from the remote session
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub quiet: bool,
     /// How long to wait until at least one pod is running (like 5s, 2m, or 3h)
     #[arg(long, default_value = "1m0s")]
@@ -47,7 +47,7 @@ pub async fn run(args: Attach, globals: &Globals) -> Result<()> {
             )));
         }
     }
-    let wait = target::duration("pod-running-timeout", &args.pod_running_timeout)?;
+    let wait = target::duration("attach", "pod-running-timeout", &args.pod_running_timeout)?;
     if wait.is_zero() {
         return Err(Error::message("--pod-running-timeout must be higher than zero"));
     }

@@ -17,13 +17,13 @@ pub struct Exec {
     #[arg(short, long)]
     pub container: Option<String>,
     /// Pass stdin to the container
-    #[arg(short = 'i', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short = 'i', long)]
     pub stdin: bool,
     /// Stdin is a TTY
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub tty: bool,
     /// Only print output from the remote session
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub quiet: bool,
     /// File that names the resource to exec into
     #[arg(short, long)]
@@ -52,7 +52,7 @@ pub async fn run(args: Exec, globals: &Globals) -> Result<()> {
         return Err(Error::message("you must specify at least one command for the container"));
     }
     let cluster = globals.connect().await?;
-    let wait = target::duration("pod-running-timeout", &args.pod_running_timeout)?;
+    let wait = target::duration("exec", "pod-running-timeout", &args.pod_running_timeout)?;
     let object = match args.filename.is_empty() {
         true => target::object(&cluster, &args.target).await?,
         false => target::in_files(&cluster, &args.filename).await?,

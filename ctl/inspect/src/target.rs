@@ -250,10 +250,14 @@ pub fn default_note(pod: &Value, name: &str) -> Option<String> {
 ///
 /// # Errors
 /// As kubectl words a flag's value that isn't one.
-pub fn duration(flag: &str, text: &str) -> Result<Duration> {
+pub fn duration(verb: &str, flag: &str, text: &str) -> Result<Duration> {
+    let why = match text.parse::<f64>() {
+        Ok(_) => "missing unit in",
+        Err(_) => "invalid",
+    };
     out::go_duration(text).ok_or_else(|| {
         Error::message(format!(
-            "invalid argument {text:?} for \"--{flag}\" flag: time: invalid duration {text:?}"
+            "invalid argument {text:?} for \"--{flag}\" flag: time: {why} duration {text:?}\nSee 'coxctl {verb} --help' for usage."
         ))
     })
 }

@@ -24,7 +24,7 @@ pub struct Copy {
     #[arg(short, long)]
     pub container: Option<String>,
     /// The copied file/directory's ownership and permissions will not be preserved in the container
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub no_preserve: bool,
     /// Number of retries to complete a copy from a container; 0 for none, negative for as many as needed
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]

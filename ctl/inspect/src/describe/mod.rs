@@ -30,6 +30,8 @@ mod tabs;
 mod template;
 mod volume;
 mod volume_sources;
+mod volumes_of_clusters;
+mod volumes_of_pods;
 mod workload;
 
 #[cfg(test)]
@@ -52,7 +54,7 @@ pub struct Describe {
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
     /// List the requested objects across all namespaces
-    #[arg(short = 'A', long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// Display events related to the described object. Defaults to true for one object, false for several
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]

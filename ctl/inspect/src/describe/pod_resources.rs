@@ -11,7 +11,7 @@ pub type Amounts = BTreeMap<String, Quantity>;
 /// Adds to amounts.
 pub fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        let sum = to.get(name).map_or_else(|| amount.clone(), |held| held.add(amount));
+        let sum = to.get(name).map_or_else(|| *amount, |held| held.add(amount));
         to.insert(name.clone(), sum);
     }
 }
@@ -20,7 +20,7 @@ pub fn add(to: &mut Amounts, more: &Amounts) {
 fn raise(to: &mut Amounts, others: &Amounts) {
     for (name, amount) in others {
         if to.get(name).is_none_or(|held| held < amount) {
-            to.insert(name.clone(), amount.clone());
+            to.insert(name.clone(), *amount);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::claim;
 use super::page::{Page, shorten};
-use super::volume_sources::{Form, OF_PERSISTENT_VOLUMES, OF_PODS, Source};
+use super::volume_sources::{Form, Source};
+use super::volumes_of_clusters::OF_PERSISTENT_VOLUMES;
+use super::volumes_of_pods::OF_PODS;
 use crate::dig;
 use crate::put;
 use serde_json::Value;

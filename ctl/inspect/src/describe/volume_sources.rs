@@ -20,7 +20,7 @@ pub enum Form {
     /// A reference to a secret of any namespace.
     Reference,
 }
-use Form::{Flag, Int, Joined, List, Local, Map, Or, Reference, Size, Text};
+use Form::{Flag, Int, Joined, Or, Text};
 
 /// A source: the field it is in, its name and nature, and its lines (title, field, form).
 pub struct Source {
@@ -29,7 +29,7 @@ pub struct Source {
     pub lines: &'static [(&'static str, &'static str, Form)],
 }
 
-const fn source(
+pub const fn source(
     field: &'static str,
     kind: &'static str,
     lines: &'static [(&'static str, &'static str, Form)],
@@ -37,18 +37,18 @@ const fn source(
     Source { field, kind, lines }
 }
 
-const HOST_PATH: Source = source(
+pub const HOST_PATH: Source = source(
     "hostPath",
     "HostPath (bare host directory volume)",
     &[("Path:", "path", Text), ("HostPathType:", "type", Or("<none>"))],
 );
-const DISK: &[(&str, &str, Form)] = &[
+pub const DISK: &[(&str, &str, Form)] = &[
     ("VolumeID:", "volumeID", Text),
     ("FSType:", "fsType", Text),
     ("Partition:", "partition", Int),
     ("ReadOnly:", "readOnly", Flag),
 ];
-const GCE: Source = source(
+pub const GCE: Source = source(
     "gcePersistentDisk",
     "GCEPersistentDisk (a Persistent Disk resource in Google Compute Engine)",
     &[
@@ -58,14 +58,14 @@ const GCE: Source = source(
         ("ReadOnly:", "readOnly", Flag),
     ],
 );
-const AWS: Source =
+pub const AWS: Source =
     source("awsElasticBlockStore", "AWSElasticBlockStore (a Persistent Disk resource in AWS)", DISK);
-const NFS: Source = source(
+pub const NFS: Source = source(
     "nfs",
     "NFS (an NFS mount that lasts the lifetime of a pod)",
     &[("Server:", "server", Text), ("Path:", "path", Text), ("ReadOnly:", "readOnly", Flag)],
 );
-const ISCSI_KIND: &str =
+pub const ISCSI_KIND: &str =
     "ISCSI (an ISCSI Disk resource that is attached to a kubelet's host machine and then exposed to the pod)";
 macro_rules! iscsi {
     ($reference:expr) => {
@@ -84,8 +84,8 @@ macro_rules! iscsi {
         ]
     };
 }
-const GLUSTER_KIND: &str = "Glusterfs (a Glusterfs mount on the host that shares a pod's lifetime)";
-const RBD_KIND: &str = "RBD (a Rados Block Device mount on the host that shares a pod's lifetime)";
+pub const GLUSTER_KIND: &str = "Glusterfs (a Glusterfs mount on the host that shares a pod's lifetime)";
+pub const RBD_KIND: &str = "RBD (a Rados Block Device mount on the host that shares a pod's lifetime)";
 macro_rules! rbd {
     ($reference:expr) => {
         &[
@@ -100,12 +100,12 @@ macro_rules! rbd {
         ]
     };
 }
-const QUOBYTE: Source = source(
+pub const QUOBYTE: Source = source(
     "quobyte",
     "Quobyte (a Quobyte mount on the host that shares a pod's lifetime)",
     &[("Registry:", "registry", Text), ("Volume:", "volume", Text), ("ReadOnly:", "readOnly", Flag)],
 );
-const VSPHERE: Source = source(
+pub const VSPHERE: Source = source(
     "vsphereVolume",
     "vSphereVolume (a Persistent Disk resource in vSphere)",
     &[
@@ -114,7 +114,7 @@ const VSPHERE: Source = source(
         ("StoragePolicyName:", "storagePolicyName", Text),
     ],
 );
-const CINDER_KIND: &str = "Cinder (a Persistent Disk resource in OpenStack)";
+pub const CINDER_KIND: &str = "Cinder (a Persistent Disk resource in OpenStack)";
 macro_rules! cinder {
     ($reference:expr) => {
         &[
@@ -125,7 +125,7 @@ macro_rules! cinder {
         ]
     };
 }
-const AZURE_DISK: Source = source(
+pub const AZURE_DISK: Source = source(
     "azureDisk",
     "AzureDisk (an Azure Data Disk mount on the host and bind mount to the pod)",
     &[
@@ -137,18 +137,18 @@ const AZURE_DISK: Source = source(
         ("ReadOnly:", "readOnly", Flag),
     ],
 );
-const PHOTON: Source = source(
+pub const PHOTON: Source = source(
     "photonPersistentDisk",
     "PhotonPersistentDisk (a Persistent Disk resource in photon platform)",
     &[("PdID:", "pdID", Text), ("FSType:", "fsType", Text)],
 );
-const PORTWORX: Source = source(
+pub const PORTWORX: Source = source(
     "portworxVolume",
     "PortworxVolume (a Portworx Volume resource)",
     &[("VolumeID:", "volumeID", Text)],
 );
-const SCALE_IO_KIND: &str = "ScaleIO (a persistent volume backed by a block device in ScaleIO)";
-const CEPH_KIND: &str = "CephFS (a CephFS mount on the host that shares a pod's lifetime)";
+pub const SCALE_IO_KIND: &str = "ScaleIO (a persistent volume backed by a block device in ScaleIO)";
+pub const CEPH_KIND: &str = "CephFS (a CephFS mount on the host that shares a pod's lifetime)";
 macro_rules! ceph {
     ($reference:expr) => {
         &[
@@ -161,7 +161,7 @@ macro_rules! ceph {
         ]
     };
 }
-const STORAGE_OS: Source = source(
+pub const STORAGE_OS: Source = source(
     "storageos",
     "StorageOS (a StorageOS Persistent Disk resource)",
     &[
@@ -171,7 +171,7 @@ const STORAGE_OS: Source = source(
         ("ReadOnly:", "readOnly", Flag),
     ],
 );
-const FC: Source = source(
+pub const FC: Source = source(
     "fc",
     "FC (a Fibre Channel disk)",
     &[
@@ -181,8 +181,9 @@ const FC: Source = source(
         ("ReadOnly:", "readOnly", Flag),
     ],
 );
-const AZURE_FILE_KIND: &str = "AzureFile (an Azure File Service mount on the host and bind mount to the pod)";
-const FLEX_KIND: &str =
+pub const AZURE_FILE_KIND: &str =
+    "AzureFile (an Azure File Service mount on the host and bind mount to the pod)";
+pub const FLEX_KIND: &str =
     "FlexVolume (a generic volume resource that is provisioned/attached using an exec based plugin)";
 macro_rules! flex {
     ($reference:expr) => {
@@ -195,172 +196,10 @@ macro_rules! flex {
         ]
     };
 }
-const FLOCKER: Source = source(
+pub const FLOCKER: Source = source(
     "flocker",
     "Flocker (a Flocker volume mounted by the Flocker agent)",
     &[("DatasetName:", "datasetName", Text), ("DatasetUUID:", "datasetUUID", Text)],
 );
-const CSI_KIND: &str = "CSI (a Container Storage Interface (CSI) volume source)";
-
-/// Sources of the volumes of pods; the first one that is there counts.
-pub const OF_PODS: &[Source] = &[
-    HOST_PATH,
-    source(
-        "emptyDir",
-        "EmptyDir (a temporary directory that shares a pod's lifetime)",
-        &[("Medium:", "medium", Text), ("SizeLimit:", "sizeLimit", Size)],
-    ),
-    GCE,
-    AWS,
-    source(
-        "gitRepo",
-        "GitRepo (a volume that is pulled from git when the pod is created)",
-        &[("Repository:", "repository", Text), ("Revision:", "revision", Text)],
-    ),
-    source(
-        "secret",
-        "Secret (a volume populated by a Secret)",
-        &[("SecretName:", "secretName", Text), ("Optional:", "optional", Flag)],
-    ),
-    source(
-        "configMap",
-        "ConfigMap (a volume populated by a ConfigMap)",
-        &[("Name:", "name", Text), ("Optional:", "optional", Flag)],
-    ),
-    NFS,
-    source("iscsi", ISCSI_KIND, iscsi!(Local)),
-    source(
-        "glusterfs",
-        GLUSTER_KIND,
-        &[("EndpointsName:", "endpoints", Text), ("Path:", "path", Text), ("ReadOnly:", "readOnly", Flag)],
-    ),
-    source(
-        "persistentVolumeClaim",
-        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-        &[("ClaimName:", "claimName", Text), ("ReadOnly:", "readOnly", Flag)],
-    ),
-    source(
-        "ephemeral",
-        "EphemeralVolume (an inline specification for a volume that gets created and deleted with the pod)",
-        &[],
-    ),
-    source("rbd", RBD_KIND, rbd!(Local)),
-    QUOBYTE,
-    source("downwardAPI", "DownwardAPI (a volume populated by information about the pod)", &[]),
-    AZURE_DISK,
-    VSPHERE,
-    source("cinder", CINDER_KIND, cinder!(Local)),
-    PHOTON,
-    PORTWORX,
-    source(
-        "scaleIO",
-        SCALE_IO_KIND,
-        &[
-            ("Gateway:", "gateway", Text),
-            ("System:", "system", Text),
-            ("Protection Domain:", "protectionDomain", Text),
-            ("Storage Pool:", "storagePool", Text),
-            ("Storage Mode:", "storageMode", Text),
-            ("VolumeName:", "volumeName", Text),
-            ("FSType:", "fsType", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-    source("cephfs", CEPH_KIND, ceph!(Local)),
-    STORAGE_OS,
-    FC,
-    source(
-        "azureFile",
-        AZURE_FILE_KIND,
-        &[
-            ("SecretName:", "secretName", Text),
-            ("ShareName:", "shareName", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-    source("flexVolume", FLEX_KIND, flex!(Local)),
-    FLOCKER,
-    source("projected", "Projected (a volume that contains injected data from multiple sources)", &[]),
-    source(
-        "csi",
-        CSI_KIND,
-        &[("Driver:", "driver", Text), ("FSType:", "fsType", Text), ("ReadOnly:", "readOnly", Flag)],
-    ),
-    source(
-        "image",
-        "Image (a container image or OCI artifact)",
-        &[("Reference:", "reference", Text), ("PullPolicy:", "pullPolicy", Text)],
-    ),
-];
-
-/// Sources of persistent volumes.
-pub const OF_PERSISTENT_VOLUMES: &[Source] = &[
-    HOST_PATH,
-    GCE,
-    AWS,
-    NFS,
-    source("iscsi", ISCSI_KIND, iscsi!(Reference)),
-    source(
-        "glusterfs",
-        GLUSTER_KIND,
-        &[
-            ("EndpointsName:", "endpoints", Text),
-            ("EndpointsNamespace:", "endpointsNamespace", Or("<unset>")),
-            ("Path:", "path", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-    source("rbd", RBD_KIND, rbd!(Reference)),
-    QUOBYTE,
-    VSPHERE,
-    source("cinder", CINDER_KIND, cinder!(Reference)),
-    AZURE_DISK,
-    PHOTON,
-    PORTWORX,
-    source(
-        "scaleIO",
-        SCALE_IO_KIND,
-        &[
-            ("Gateway:", "gateway", Text),
-            ("System:", "system", Text),
-            ("Protection Domain:", "protectionDomain", Text),
-            ("Storage Pool:", "storagePool", Text),
-            ("Storage Mode:", "storageMode", Text),
-            ("VolumeName:", "volumeName", Text),
-            ("SecretName:", "secretRef.name", Text),
-            ("SecretNamespace:", "secretRef.namespace", Text),
-            ("FSType:", "fsType", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-    source(
-        "local",
-        "LocalVolume (a persistent volume backed by local storage on a node)",
-        &[("Path:", "path", Text)],
-    ),
-    source("cephfs", CEPH_KIND, ceph!(Reference)),
-    STORAGE_OS,
-    FC,
-    source(
-        "azureFile",
-        AZURE_FILE_KIND,
-        &[
-            ("SecretName:", "secretName", Text),
-            ("SecretNamespace:", "secretNamespace", Text),
-            ("ShareName:", "shareName", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-    source("flexVolume", FLEX_KIND, flex!(Reference)),
-    FLOCKER,
-    source(
-        "csi",
-        CSI_KIND,
-        &[
-            ("Driver:", "driver", Text),
-            ("FSType:", "fsType", Text),
-            ("VolumeHandle:", "volumeHandle", Text),
-            ("ReadOnly:", "readOnly", Flag),
-        ],
-    ),
-];
+pub const CSI_KIND: &str = "CSI (a Container Storage Interface (CSI) volume source)";
+pub(super) use {ceph, cinder, flex, iscsi, rbd};

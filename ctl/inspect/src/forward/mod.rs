@@ -33,7 +33,7 @@ pub async fn run(args: PortForward, globals: &Globals) -> Result<()> {
     if wanted.is_empty() {
         return Err(usage());
     }
-    let wait = target::duration("pod-running-timeout", &args.pod_running_timeout)?;
+    let wait = target::duration("port-forward", "pod-running-timeout", &args.pod_running_timeout)?;
     let cluster = globals.connect().await?;
     let object = target::object(&cluster, std::slice::from_ref(name)).await?;
     let pod = target::pod(&cluster, object.clone(), wait).await?;

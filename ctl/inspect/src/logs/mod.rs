@@ -16,28 +16,28 @@ pub struct Logs {
     #[arg(value_name = "POD | TYPE/NAME")]
     pub target: Vec<String>,
     /// Get all containers' logs in the pod(s)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub all_containers: bool,
     /// Get logs from all pod(s). Sets prefix to true
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub all_pods: bool,
     /// Specify if the logs should be streamed
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub follow: bool,
     /// Include timestamps on each line in the log output
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub timestamps: bool,
     /// Maximum bytes of logs to return. Defaults to no limit
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub limit_bytes: i64,
     /// Print the logs for the previous instance of the container in a pod if it exists
-    #[arg(short, long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(short, long)]
     pub previous: bool,
     /// Lines of recent log file to display. All of them, or 10 when a selector is given
     #[arg(long, allow_negative_numbers = true)]
     pub tail: Option<i64>,
     /// If watching / following pod logs, allow for any errors that occur to be non-fatal
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub ignore_errors: bool,
     /// Only return logs after a specific date (RFC3339)
     #[arg(long)]
@@ -49,7 +49,7 @@ pub struct Logs {
     #[arg(short, long)]
     pub container: Option<String>,
     /// Skip verifying the identity of the kubelet that logs are requested from
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub insecure_skip_tls_verify_backend: bool,
     /// How long to wait until at least one pod is running (like 5s, 2m, or 3h)
     #[arg(long, default_value = "20s")]
@@ -61,7 +61,7 @@ pub struct Logs {
     #[arg(long, default_value_t = 5)]
     pub max_log_requests: usize,
     /// Prefix each log line with the log source (pod name and container name)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub prefix: bool,
 }
 
@@ -84,7 +84,7 @@ pub async fn run(mut args: Logs, globals: &Globals) -> Result<()> {
         args.container = Some(container.clone());
     }
     args.prefix |= args.all_pods;
-    let wait = target::duration("pod-running-timeout", &args.pod_running_timeout)?;
+    let wait = target::duration("logs", "pod-running-timeout", &args.pod_running_timeout)?;
     let query = query::query(&args, selector.is_some())?;
     let cluster = globals.connect().await?;
     let subjects = subjects(&cluster, &args, selector.as_deref()).await?;

@@ -64,7 +64,7 @@ pub fn query(args: &Logs, selected: bool) -> Result<Vec<(&'static str, String)>>
         query.push(("limitBytes", args.limit_bytes.to_string()));
     }
     if let Some(since) = args.since.as_deref().filter(|since| !since.starts_with('-') && !is_zero(since)) {
-        query.push(("sinceSeconds", seconds(target::duration("since", since)?).to_string()));
+        query.push(("sinceSeconds", seconds(target::duration("logs", "since", since)?).to_string()));
     }
     if let Some(time) = args.since_time.as_deref().filter(|time| !time.is_empty()) {
         query.push(("sinceTime", moment(time)?));
@@ -99,7 +99,7 @@ mod tests {
     fn seconds_are_rounded() {
         let table = [("400ms", 0), ("1500ms", 2), ("3m", 180)];
         for (text, wanted) in table {
-            assert_eq!(target::duration("since", text).map(seconds).ok(), Some(wanted), "{text}");
+            assert_eq!(target::duration("logs", "since", text).map(seconds).ok(), Some(wanted), "{text}");
         }
     }
 

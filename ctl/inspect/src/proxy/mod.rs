@@ -64,13 +64,13 @@ pub struct Proxy {
     #[arg(long, default_value = "^$")]
     pub reject_methods: String,
     /// If true, disable request filtering in the proxy. This is dangerous
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub disable_filter: bool,
     /// Keep-alive period of a network connection; 0 for none
     #[arg(long, default_value = "0s")]
     pub keepalive: String,
     /// Put the server path of the kubeconfig before each request's
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
+    #[arg(long)]
     pub append_server_path: bool,
 }
 
