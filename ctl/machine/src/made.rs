@@ -114,13 +114,16 @@ impl Made {
     }
 
     /// Records a file that is about to be made, and makes missing directories above it. A file of somebody else's that is
-    /// there is copied aside and comes back at [`Made::undo`].
+    /// there is copied aside and comes back at [`Made::undo`]. A directory that is about to be made may be recorded so too.
     ///
     /// # Errors
     /// When the manifest or the copy can't be written.
     pub fn file(&mut self, path: &Path) -> Result<()> {
         if self.contains(path) {
             return self.parents(path);
+        }
+        if path.is_dir() {
+            return Ok(());
         }
         let before = self.set_aside(path)?;
         self.parents(path)?;

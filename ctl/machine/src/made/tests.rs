@@ -278,6 +278,21 @@ fn debris_of_a_crash_goes_too() -> Result<()> {
 }
 
 #[test]
+fn directories_may_be_recorded_as_paths() -> Result<()> {
+    let machine = Machine::new()?;
+    let before = machine.picture()?;
+    let mut made = machine.made()?;
+    made.file(&machine.at("etc"))?;
+    made.file(&machine.at("etc/pki"))?;
+    fs::create_dir(machine.at("etc/pki"))?;
+    made.file(&machine.at("etc/pki/ca.crt"))?;
+    fs::write(machine.at("etc/pki/ca.crt"), "ca")?;
+    assert_eq!(made.undo(&Fake::default())?.left, []);
+    assert_eq!(machine.picture()?, before);
+    Ok(())
+}
+
+#[test]
 fn dry_manifests_touch_nothing() -> Result<()> {
     let machine = Machine::new()?;
     let before = machine.picture()?;

@@ -147,6 +147,9 @@ impl Entry {
 
 fn file(path: &Path, before: Option<&Path>) -> Result<Outcome> {
     let shown = path.display().to_string();
+    if fs::symlink_metadata(path).is_ok_and(|m| m.is_dir()) {
+        return dir(path);
+    }
     debris(path)?;
     match before {
         Some(copy) if copy.exists() => {
