@@ -14,6 +14,8 @@ const MEMORY: u64 = 1700 << 20;
 /// Less room than this and a control plane does not come up; less than that and it soon fails.
 const NO_ROOM: u64 = 200 << 20;
 const LITTLE_ROOM: u64 = 2 << 30;
+/// The kubelet's default threshold for the disk of images (`imagefs.available`), in percent.
+const PRESSURE: u64 = 15;
 /// Certificates are valid from five minutes before they are made; clocks that differ more break TLS.
 const SKEW_LIMIT: i64 = 240;
 /// Worth a word: leases and tokens count seconds.
@@ -287,6 +289,17 @@ fn room(facts: &Facts) -> Vec<Check> {
             }
             NO_ROOM..LITTLE_ROOM => {
                 Some(warning("DiskSpace", format!("{path}: only {free} MB are free on the disk"), cure))
+            }
+            _ if room.free.saturating_mul(100) < room.size.saturating_mul(PRESSURE) => {
+                let percent = room.free.saturating_mul(100) / room.size.max(1);
+                let message = format!(
+                    "{path}: {percent} % of the disk are free; below {PRESSURE} % the kubelet sees disk pressure, and no pods come here"
+                );
+                Some(warning(
+                    "DiskSpace",
+                    message,
+                    format!("{cure}, or lower the kubelet's evictionHard thresholds"),
+                ))
             }
             _ => None,
         }

@@ -40,6 +40,8 @@ pub struct Room {
     pub path: PathBuf,
     /// Free bytes.
     pub free: u64,
+    /// All bytes.
+    pub size: u64,
     /// Free names (inodes); file systems without a limit say `u64::MAX`.
     pub names: u64,
 }
@@ -230,7 +232,12 @@ fn room(path: &Path) -> Option<Room> {
     let there = path.ancestors().find(|p| p.exists())?;
     let stat = nix::sys::statvfs::statvfs(there).ok()?;
     let names = if stat.files() == 0 { u64::MAX } else { stat.files_available() };
-    Some(Room { path: path.into(), free: stat.blocks_available() * stat.fragment_size(), names })
+    Some(Room {
+        path: path.into(),
+        free: stat.blocks_available() * stat.fragment_size(),
+        size: stat.blocks() * stat.fragment_size(),
+        names,
+    })
 }
 
 fn taken(ports: &[(u16, &'static str)], services: &dyn Services) -> BTreeMap<u16, Holder> {

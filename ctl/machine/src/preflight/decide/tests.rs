@@ -20,7 +20,7 @@ fn good() -> Facts {
             ("net/ipv4/ip_forward".to_string(), setting("0")),
             ("net/bridge/bridge-nf-call-iptables".to_string(), setting("1")),
         ]),
-        rooms: vec![Room { path: "/var/lib".into(), free: 50 << 30, names: 1 << 20 }],
+        rooms: vec![Room { path: "/var/lib".into(), free: 50 << 30, size: 100 << 30, names: 1 << 20 }],
         ..Facts::default()
     }
 }
@@ -188,6 +188,7 @@ fn each_check_and_where_it_applies() {
     table("E ExternalEtcdClientCertificates", "x-x---", |w, _, _| w.external_etcd_files = vec!["/a".into()]);
     table("E DiskSpace", "xxx-xx", |_, f, _| f.rooms[0].free = 100 << 20);
     table("W DiskSpace", "xxx-xx", |_, f, _| f.rooms[0].free = 1 << 30);
+    table("W DiskSpace", "xxx-xx", |_, f, _| f.rooms[0].size = 400 << 30);
     table("E DiskSpace", "xxx-xx", |_, f, _| f.rooms[0].names = 10);
     table("E ClockSkew", "xxx---", |w, _, _| w.clock_skew = Some(-600));
     table("W ClockSkew", "xxx---", |w, _, _| w.clock_skew = Some(60));
