@@ -1,9 +1,13 @@
 //! The commands of this crate as one grammar, for the command line to list.
 
 use anyhow::Result;
+use coxctl_config::ConfigCommand;
+use coxctl_pki::{CertsCommand, KubeconfigCommand};
 
+use crate::etcd::command::EtcdCommand;
 use crate::token::command::TokenCommand;
-use crate::{init, join, token};
+use crate::upgrade::UpgradeCommand;
+use crate::{etcd, init, join, reset, token, upgrade};
 
 /// Commands about clusters.
 #[derive(Debug, clap::Subcommand)]
@@ -15,6 +19,28 @@ pub enum ClusterCommand {
     /// Bootstrap tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Take back what `init` or `join` made on this machine
+    Reset(Box<reset::ResetArgs>),
+    /// The cluster's etcd
+    #[command(subcommand)]
+    Etcd(EtcdCommand),
+    /// Upgrade the cluster, one machine at a time
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
+    /// Documents of configuration, and images
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Certificates of this control plane
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Kubeconfigs for users
+    #[command(subcommand)]
+    Kubeconfig(KubeconfigCommand),
+}
+
+/// Pulls one image through the container runtime.
+fn pull(socket: String, image: String) -> coxctl_config::command::Pulling {
+    Box::pin(async move { coxctl_machine::cri::pull(&socket, &image).await })
 }
 
 /// Runs a command; the exit code is what is returned.
@@ -26,5 +52,11 @@ pub async fn run(command: ClusterCommand) -> Result<i32> {
         ClusterCommand::Init(args) => init::run(*args).await,
         ClusterCommand::Join(args) => join::run(*args).await,
         ClusterCommand::Token(command) => token::command::run(command).await,
+        ClusterCommand::Reset(args) => reset::run(*args).await,
+        ClusterCommand::Etcd(command) => etcd::command::run(command).await,
+        ClusterCommand::Upgrade(command) => upgrade::run(command).await,
+        ClusterCommand::Config(command) => coxctl_config::run(command, &pull).await,
+        ClusterCommand::Certs(command) => coxctl_pki::run_certs(command).await,
+        ClusterCommand::Kubeconfig(command) => coxctl_pki::run_kubeconfig(command).await,
     }
 }

@@ -102,6 +102,39 @@ pub async fn kubelet(host: &Host, config: &Value, limit: Duration) -> Result<()>
     Ok(())
 }
 
+/// A daemon that takes connections.
+///
+/// # Errors
+/// As [`coxctl_machine::healthy`].
+pub async fn listening(host: &Host, name: &str, address: &str, limit: Duration) -> Result<()> {
+    let check = async || {
+        let connecting = tokio::net::TcpStream::connect(address);
+        let connected = tokio::time::timeout(Duration::from_secs(1), connecting).await;
+        connected
+            .context("no connection within a second")?
+            .with_context(|| format!("connecting to {address}"))?;
+        Ok(())
+    };
+    host.healthy(name, check, limit).await?;
+    healthy(name, Instant::now());
+    Ok(())
+}
+
+/// A daemon that says nothing of itself is well when it runs for a second.
+///
+/// # Errors
+/// As [`coxctl_machine::healthy`].
+pub async fn staying(host: &Host, name: &str, limit: Duration) -> Result<()> {
+    let begin = Instant::now();
+    let check = async || {
+        let state = host.services().state(name)?;
+        ensure!(matches!(state, coxctl_machine::State::Running { .. }), "it does not run");
+        ensure!(begin.elapsed() >= Duration::from_secs(1), "it has just started");
+        Ok(())
+    };
+    host.healthy(name, check, limit).await
+}
+
 /// Where a component listens, by its arguments.
 fn address(extra: &[Arg], port: u16) -> String {
     let host = reachable(last(extra, "bind-address").unwrap_or("127.0.0.1"));

@@ -172,6 +172,22 @@ impl Host {
         }
     }
 
+    /// Stops and removes the daemons; see [`Made::undo_units`].
+    ///
+    /// # Errors
+    /// When the manifest can't be written.
+    pub fn undo_units(&self) -> Result<coxctl_machine::made::Report> {
+        self.made().undo_units(self.services())
+    }
+
+    /// Takes back all else; see [`Made::undo`].
+    ///
+    /// # Errors
+    /// When the manifest can't be written.
+    pub fn undo(&self) -> Result<coxctl_machine::made::Report> {
+        self.made().undo(self.services())
+    }
+
     /// Whether the same command with the same configuration began here and did not come to its end.
     pub fn unfinished(&self, command: &str) -> bool {
         matches!(self.made().run(), Some(Run { command: c, finished: false, .. }) if c == command)

@@ -17,9 +17,11 @@ pub mod nodes;
 pub mod patches;
 pub mod paths;
 pub mod phase;
+pub mod reset;
 pub mod say;
 pub mod table;
 pub mod token;
+pub mod upgrade;
 pub mod upload;
 
 pub use command::{ClusterCommand, run};

@@ -162,7 +162,7 @@ pub fn write_kubelet(
 }
 
 /// The cluster's document with what is true of this machine alone.
-fn kubelet_document(config: &Value, registration: &NodeRegistration, facts: &Facts) -> Value {
+pub fn kubelet_document(config: &Value, registration: &NodeRegistration, facts: &Facts) -> Value {
     let mut document = config.clone();
     document["containerRuntimeEndpoint"] = json!(registration.cri_socket);
     if facts.cgroup_v1 && document.get("failCgroupV1").is_none() {

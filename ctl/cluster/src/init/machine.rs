@@ -102,3 +102,8 @@ pub async fn kubelet(run: &Run) -> Result<()> {
     say::line("kubelet-start", "Starting the kubelet");
     run.host.run(&crate::daemons::node::kubelet(&flags))
 }
+
+/// The daemon that renews this control plane's certificates before they end.
+pub fn rotation(run: &Run) -> Result<()> {
+    run.host.run(&crate::daemons::control_plane::certs(&run.config.cluster))
+}

@@ -51,7 +51,7 @@ struct State {
 }
 
 /// The phases in order.
-pub static PHASES: [Phase<Run>; 16] = [
+pub static PHASES: [Phase<Run>; 17] = [
     Phase::step("preflight", "Run pre-flight checks", |r| machine::preflight(r).boxed_local()),
     Phase::step("bundle", "Install programs and images from the bundle", |r| {
         machine::bundle(r).boxed_local()
@@ -86,6 +86,10 @@ pub static PHASES: [Phase<Run>; 16] = [
         bootstrap::FINALIZE,
     ),
     Phase::group("addon", "Install required addons for passing conformance tests", addons::PARTS),
+    Phase::step("rotation", "Start the renewal of certificates", |r| {
+        async { machine::rotation(r) }.boxed_local()
+    })
+    .together(),
     Phase::step("show-join-command", "Show the join command for control-plane and worker nodes", |r| {
         closing::show(r).boxed_local()
     }),
@@ -236,7 +240,7 @@ mod tests {
             kubeconfig/controller-manager, kubeconfig/scheduler, balancer, etcd/local, control-plane/apiserver, \
             control-plane/controller-manager, control-plane/scheduler, kubelet-start, wait-control-plane, \
             upload-config/kubeadm, upload-config/kubelet, upload-certs, mark-control-plane, bootstrap-token, \
-            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, \
+            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, rotation, \
             show-join-command";
         assert_eq!(names, want);
     }

@@ -1,0 +1,96 @@
+//! What an upgrade asks of the cluster, and what it changes in it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use coxctl_config::{
+    ClusterConfiguration, cluster_document, default_cluster, images, read_cluster, service_address,
+};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use serde_json::Value;
+
+use super::Run;
+use crate::api::{self, objects};
+use crate::{node, nodes, paths, say};
+
+/// One object is tried for so long.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Are the control planes well? Upgrading one of them while another is down may stop the cluster.
+pub async fn preflight(run: &Run) -> Result<()> {
+    if run.local.control_plane.is_none() {
+        return Ok(());
+    }
+    let all: Api<Node> = Api::all(run.client.clone());
+    let params = ListParams::default().labels(paths::CONTROL_PLANE);
+    let list = tokio::time::timeout(api::CALL, all.list(&params)).await;
+    let list = list.context("the API server does not answer")?.context("listing the control planes")?;
+    let down: Vec<String> = list
+        .into_iter()
+        .filter(|n| serde_json::to_value(n).is_ok_and(|v| !nodes::is_ready(&v)))
+        .filter_map(|n| n.metadata.name)
+        .filter(|n| *n != run.local.node)
+        .collect();
+    if down.is_empty() {
+        return Ok(());
+    }
+    let words = format!("there are control planes that are not Ready: {}", down.join(", "));
+    let ignored = |name: &String| name.eq_ignore_ascii_case("ControlPlaneNodesReady") || name == "all";
+    match run.args.force || run.args.ignore_preflight_errors.iter().any(ignored) {
+        true => say::line("preflight", format_args!("[WARNING ControlPlaneNodesReady]: {words}")),
+        false => bail!("[ERROR ControlPlaneNodesReady]: {words}; bring them back first, or use --force"),
+    }
+    Ok(())
+}
+
+/// The cluster's configuration as it is now, else as this machine remembers it.
+pub async fn configuration(run: &Run) -> ClusterConfiguration {
+    let read = async {
+        let text = api::config_map(&run.client, "kubeadm-config", "ClusterConfiguration", api::CALL).await?;
+        let (mut cluster, _) = read_cluster(&text)?;
+        default_cluster(&mut cluster);
+        anyhow::Ok(cluster)
+    };
+    read.await.unwrap_or_else(|_| run.local.cluster.clone())
+}
+
+/// Writes the kubelet's configuration as the cluster has it now.
+pub async fn kubelet_config(run: &Run) -> Result<()> {
+    let Ok(text) = api::config_map(&run.client, "kubelet-config", "kubelet", api::CALL).await else {
+        return Ok(());
+    };
+    let document: Value = serde_yaml::from_str(&text).context("ConfigMap kube-system/kubelet-config")?;
+    let registration =
+        coxctl_config::NodeRegistration { cri_socket: run.local.cri_socket.clone(), ..Default::default() };
+    let document = node::kubelet_document(&document, &registration, &coxctl_config::Facts::gather());
+    run.host.write_yaml(paths::KUBELET_CONFIG, &document, 0o644).map(drop)
+}
+
+/// Brings the objects of the whole cluster to what this version makes.
+pub async fn objects(run: &Run) -> Result<()> {
+    let mut cluster = configuration(run).await;
+    if let Some(bundle) = &run.bundle {
+        cluster.kubernetes_version.clone_from(&bundle.index.kubernetes);
+    }
+    say::line("upload-config", "Storing the configuration used in ConfigMap \"kubeadm-config\"");
+    let mut all = objects::kubeadm_config(&cluster_document(&cluster));
+    all.extend(objects::bootstrap_rights()?);
+    all.extend(objects::cluster_info_rights());
+    all.extend(dns(&cluster)?);
+    api::apply_all(&run.client, all, LIMIT).await?;
+    say::line("addons", "Applied essential addons");
+    Ok(())
+}
+
+/// Cluster DNS; how many of it run is the user's.
+fn dns(cluster: &ClusterConfiguration) -> Result<Vec<Value>> {
+    let Some(image) = images::dns_image(cluster) else { return Ok(Vec::new()) };
+    let ip = service_address(cluster, 10).context("the service network has no tenth address")?;
+    let mut all = objects::dns(&ip.to_string(), &cluster.networking.dns_domain, Some(&image))?;
+    for spec in all.iter_mut().filter(|o| o["kind"] == "Deployment").filter_map(|o| o["spec"].as_object_mut())
+    {
+        spec.remove("replicas");
+    }
+    Ok(all)
+}
