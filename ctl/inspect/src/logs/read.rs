@@ -2,12 +2,14 @@
 
 use super::{Logs, Source};
 use coxctl_kit::{Cluster, Error, Result, out};
-use futures::AsyncBufReadExt;
+use futures::{AsyncBufRead, AsyncBufReadExt};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How often a container that is to be followed but doesn't run yet is asked for.
 const AGAIN: Duration = Duration::from_secs(1);
+/// What is said when `--request-timeout` ends a log.
+const CUT: &str = "net/http: request canceled (Client.Timeout or context cancellation while reading body)";
 
 /// Reads all logs to standard output.
 ///
@@ -70,7 +72,7 @@ async fn copy(
     to: Option<&mpsc::Sender<Result<Vec<u8>>>>,
 ) -> Result<()> {
     let end = tokio::time::Instant::now() + wait;
-    let mut reader = loop {
+    let reader = loop {
         match cluster.stream(source.call.clone()).await {
             Ok(reader) => break reader,
             Err(error) if args.follow && starts(&error) && tokio::time::Instant::now() < end => {
@@ -79,9 +81,21 @@ async fn copy(
             Err(error) => return Err(error),
         }
     };
-    let mut line = source.prefix.clone().into_bytes();
+    let copied = lines(reader, &source.prefix, to);
+    match cluster.deadline {
+        Some(limit) => tokio::time::timeout(limit, copied).await.unwrap_or_else(|_| Err(Error::message(CUT))),
+        None => copied.await,
+    }
+}
+
+async fn lines(
+    mut reader: impl AsyncBufRead + Unpin,
+    prefix: &str,
+    to: Option<&mpsc::Sender<Result<Vec<u8>>>>,
+) -> Result<()> {
+    let mut line = prefix.as_bytes().to_vec();
     loop {
-        line.truncate(source.prefix.len());
+        line.truncate(prefix.len());
         match reader.read_until(b'\n', &mut line).await {
             Ok(0) => return Ok(()),
             Ok(_) => match to {
