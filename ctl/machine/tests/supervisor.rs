@@ -23,11 +23,12 @@ fn main() -> Result<()> {
         supervise(args)?;
         return Ok(());
     }
-    let tests: [(&str, fn(&Bench) -> Result<()>); 7] = [
+    let tests: [(&str, fn(&Bench) -> Result<()>); 8] = [
         ("life of a daemon", life),
         ("crash loops are told and survived", crash_loop),
         ("files of people", plain_files),
         ("those that do not end", stubborn),
+        ("many end together", many),
         ("order and holding", order_and_hold),
         ("a killed supervisor leaves no second daemon", killed_supervisor),
         ("health", health),
@@ -188,6 +189,20 @@ fn stubborn(bench: &Bench) -> Result<()> {
     let pid = bench.up("s", "trap 'echo bye > ROOT/drained; exit 0' TERM; while :; do sleep 0.05; done")?;
     bench.services.stop("s")?;
     ensure!(!alive(pid) && read(&gone) == "bye\n", "it may end in its own way");
+    Ok(())
+}
+
+fn many(bench: &Bench) -> Result<()> {
+    let slow = "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.02; done";
+    let names = ["x1", "coxswain-etcd", "x2", "x3"];
+    for name in names {
+        bench.up(name, slow)?;
+    }
+    let begun = Instant::now();
+    let results = bench.services.remove_all(&names);
+    ensure!(results.len() == 4 && results.iter().all(Result::is_ok), "{results:?}");
+    ensure!(begun.elapsed() < Duration::from_millis(3500), "took {:?}", begun.elapsed());
+    ensure!(names.iter().all(|n| bench.services.state(n).is_ok_and(|s| s == State::Absent)));
     Ok(())
 }
 

@@ -16,6 +16,8 @@ use crate::supervisor::{self, Order, Places};
 
 /// How long the supervisor may take to carry out an order; stopping a daemon takes longest.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The daemon that others write to while they end.
+const STORE: &str = "coxswain-etcd";
 /// How long it may take to come up.
 const BIRTH: Duration = Duration::from_secs(5);
 
@@ -210,6 +212,23 @@ impl Services for Supervised {
                 .with_context(|| format!("the supervisor did not forget {name}"), name)?;
         }
         supervisor::remove_logs(&self.places.logs, name)
+    }
+
+    /// All are told to stop before one is waited for; the store outlives those that write to it.
+    fn remove_all(&self, names: &[&str]) -> Vec<Result<()>> {
+        for name in names.iter().filter(|n| **n != STORE) {
+            if let Ok(Some(order)) = self.read(name) {
+                let number = order.order.unwrap_or_default() + 1;
+                let _ = self.write(&Order { stopped: true, order: Some(number), ..order });
+            }
+        }
+        let mut results: Vec<(usize, Result<()>)> = Vec::new();
+        for store in [false, true] {
+            let wave = names.iter().enumerate().filter(|(_, n)| (**n == STORE) == store);
+            results.extend(wave.map(|(at, name)| (at, self.remove(name))));
+        }
+        results.sort_by_key(|r| r.0);
+        results.into_iter().map(|r| r.1).collect()
     }
 
     fn state(&self, name: &str) -> Result<State> {
