@@ -40,15 +40,18 @@ pub async fn object(cluster: &Cluster, words: &[String]) -> Result<Value> {
     Ok(object)
 }
 
-/// The live object of the one that files name.
+/// The object that files name, as the files have it.
 ///
 /// # Errors
-/// As [`object`].
+/// As [`object`], and when they name several.
 pub async fn in_files(cluster: &Cluster, files: &[String]) -> Result<Value> {
     let files = FileArgs { filename: files.to_vec(), ..FileArgs::default() };
-    let items = Pick { files, ..Pick::default() }.items(cluster, true).await?.all()?;
-    let object = items.into_iter().next().and_then(|item| item.object);
-    object.ok_or_else(|| Error::message("expected a resource"))
+    let mut items = Pick { files, ..Pick::default() }.items(cluster, false).await?.all()?;
+    match (items.pop().and_then(|item| item.object), items.is_empty()) {
+        (Some(object), true) => Ok(object),
+        (None, _) => Err(Error::message("expected a resource")),
+        (Some(_), false) => Err(Error::message("cannot exec into multiple objects at a time")),
+    }
 }
 
 async fn named<'a>(cluster: &Cluster, word: &'a str) -> Result<(Kind, &'a str)> {

@@ -127,6 +127,9 @@ async fn matching(
     settings: Settings,
     missing: Error,
 ) -> Result<()> {
+    if coxctl_kit::pick::kinds(cluster, kind).await?.len() > 1 {
+        return Err(Error::message("you may only specify a single resource type"));
+    }
     let mut all = pick(args, vec![kind.into()], FileArgs::default());
     all.selector = None;
     let mut found = false;
