@@ -26,15 +26,6 @@ enum MachineCommand {
     /// A cluster of several nodes on this machine
     #[command(subcommand)]
     Lab(LabCommand),
-    /// Certificates of this machine: when they expire, and renewal
-    #[command(subcommand)]
-    Certs(coxctl_pki::command::CertsCommand),
-    /// Kubeconfigs for further users
-    #[command(subcommand)]
-    Kubeconfig(coxctl_pki::command::KubeconfigCommand),
-    /// Configuration documents of init and join, and the images they need
-    #[command(subcommand)]
-    Config(coxctl_config::ConfigCommand),
     /// Archives for installs without the internet
     #[command(subcommand)]
     Bundle(coxctl_machine::bundle::BundleCommand),
@@ -204,16 +195,8 @@ pub fn run(cli: Machine) -> Result<i32> {
             Ok(0)
         }
         MachineCommand::Cluster(command) => block_on(coxctl_cluster::run(command)),
-        MachineCommand::Certs(command) => block_on(coxctl_pki::command::run_certs(command)),
-        MachineCommand::Kubeconfig(command) => block_on(coxctl_pki::command::run_kubeconfig(command)),
-        MachineCommand::Config(command) => block_on(coxctl_config::run(command, &pull)),
         MachineCommand::Bundle(command) => block_on(coxctl_machine::bundle::run(command)),
     }
-}
-
-/// Pulls an image through the machine's container runtime.
-fn pull(socket: String, image: String) -> coxctl_config::command::Pulling {
-    Box::pin(async move { coxctl_machine::cri::pull(&socket, &image).await })
 }
 
 /// Runs a command that waits for others, on two threads.

@@ -5,6 +5,8 @@ use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use coxctl_kit::{Globals, cli};
 
+use coxctl_inspect::session::{Running, attach_running};
+
 use crate::cli::Machine;
 
 /// Controls a Kubernetes cluster, and makes one.
@@ -21,6 +23,8 @@ struct Everyday {
 enum Verb {
     #[command(flatten)]
     Get(coxctl_get::Command),
+    #[command(flatten)]
+    Change(coxctl_change::Command),
     #[command(flatten)]
     Inspect(coxctl_inspect::Command),
 }
@@ -51,8 +55,30 @@ async fn verb(everyday: Everyday) -> Result<i32> {
     let globals = everyday.globals;
     match everyday.verb {
         Verb::Get(command) => coxctl_get::run(command, &globals, root).await,
+        Verb::Change(command) => coxctl_change::run_with(command, &globals, Some(&attaching())).await,
         Verb::Inspect(command) => coxctl_inspect::run(command, &globals).await,
     }
+}
+
+/// How `run` attaches to the pod it made.
+fn attaching() -> coxctl_change::Attach {
+    Box::new(|wish| {
+        Box::pin(async move {
+            let text = |path: &str| wish.pod.pointer(path).and_then(|v| v.as_str()).unwrap_or_default();
+            let running = Running {
+                namespace: &wish.namespace,
+                name: text("/metadata/name"),
+                stdin: wish.stdin,
+                tty: wish.tty,
+                quiet: wish.quiet,
+                leave_stdin_open: false,
+                restart_policy: text("/spec/restartPolicy"),
+                wait: wish.running_timeout,
+            };
+            attach_running(&wish.cluster, &running).await?;
+            Ok(0)
+        })
+    })
 }
 
 #[cfg(test)]
