@@ -95,7 +95,7 @@ enum LabCommand {
 #[derive(Debug, Args)]
 struct Name {
     /// The lab's name; its context is coxswain-NAME
-    #[arg(long = "name", default_value = "lab")]
+    #[arg(long = "name", env = "COXSWAIN_LAB", default_value = "lab")]
     name: String,
 }
 

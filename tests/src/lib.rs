@@ -130,6 +130,7 @@ fn execute(step: &Step) -> Result<Output> {
             "-c",
             &format!("set -o pipefail; {} 2>&1", braces(&step.command)),
         ])
+        .env("PATH", path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -139,6 +140,13 @@ fn execute(step: &Step) -> Result<Output> {
         let _ = stdin.write_all(step.input.as_bytes());
     }
     Ok(child.wait_with_output()?)
+}
+
+/// Helpers of the scenarios, and the programs that are tested, come first.
+fn path() -> String {
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/bin");
+    let var = |name: &str| std::env::var(name).unwrap_or_default();
+    format!("{own}:{}:{}", var("COXSWAIN_BIN"), var("PATH"))
 }
 
 fn braces(command: &str) -> String {
