@@ -1,7 +1,7 @@
 //! `cluster-info`: where the control plane and the cluster's own services are.
 
 use clap::{Args, Subcommand};
-use coxctl_kit::print::json;
+use coxctl_kit::print::typed;
 use coxctl_kit::{Call, Cluster, Globals, Kind, ListOptions, Result, out};
 use serde_json::Value;
 
@@ -104,12 +104,12 @@ const DUMPED: &[(&str, &str)] = &[
 
 async fn dump(args: &DumpArgs, cluster: &Cluster) -> Result<i32> {
     let nodes = cluster.list(&cluster.kind("nodes").await?, None, &ListOptions::default()).await?;
-    write(args, "nodes.json", json::pretty(&nodes) + "\n")?;
+    write(args, "nodes.json", typed::pretty(&nodes, false) + "\n")?;
     for namespace in namespaces(args, cluster).await? {
         for (word, file) in DUMPED {
             let list =
                 cluster.list(&cluster.kind(word).await?, Some(&namespace), &ListOptions::default()).await?;
-            write(args, &format!("{namespace}/{file}.json"), json::pretty(&list) + "\n")?;
+            write(args, &format!("{namespace}/{file}.json"), typed::pretty(&list, false) + "\n")?;
             if *word == "pods" {
                 logs(args, cluster, &namespace, &list).await?;
             }

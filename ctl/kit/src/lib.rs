@@ -3,6 +3,7 @@
 //! A verb parses its own flags, calls [`Globals::connect`], and works on [`serde_json::Value`] objects through
 //! [`Cluster`]. Failures are [`Error`]; [`report`] prints one the way kubectl does and gives the exit code.
 
+pub mod call;
 pub mod cli;
 pub mod cluster;
 pub mod connect;
@@ -15,11 +16,13 @@ pub mod kubeconfig;
 pub mod out;
 pub mod pick;
 pub mod print;
+pub mod verbs;
 pub mod watch;
 
 pub(crate) use connect::connect_error;
 
-pub use cluster::{Answer, Call, Cluster, ListOptions, PatchType, Write};
+pub use call::{Answer, Call, ListOptions, PatchType, Write};
+pub use cluster::Cluster;
 pub use discovery::Discovery;
 pub use error::{Error, Result, Status, report};
 pub use files::FileArgs;

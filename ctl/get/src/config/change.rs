@@ -127,9 +127,11 @@ fn plugin(args: &SetCredentialsArgs, body: &mut Map<String, Value>) {
         body.insert("auth-provider".into(), json!({"name": name, "config": config}));
     }
     let Some(command) = &args.exec_command else { return };
-    let mut exec = body.get("exec").filter(|exec| exec.is_object()).cloned().unwrap_or_else(
-        || json!({"args": null, "env": null, "provideClusterInfo": false, "interactiveMode": "IfAvailable"}),
-    );
+    let mut exec = body
+        .get("exec")
+        .filter(|exec| exec.is_object())
+        .cloned()
+        .unwrap_or_else(|| json!({"args": null, "env": null, "provideClusterInfo": false}));
     exec["command"] = command.as_str().into();
     if let Some(version) = &args.exec_api_version {
         exec["apiVersion"] = version.as_str().into();
@@ -229,6 +231,10 @@ pub fn unset(text: &str, globals: &Globals) -> Result<i32> {
         Property::Top(key) => store.change_top(&key, |config| {
             config.as_object_mut().map(|map| map.remove(&key));
         })?,
+        Property::Entry(section, name, _) if name.is_empty() => {
+            let (list, _) = section.keys();
+            store.change_top(list, |config| config[list] = Value::Null)?;
+        }
         Property::Entry(section, name, fields) if fields.is_empty() => drop(store.remove(section, &name)?),
         Property::Entry(section, name, fields) if store.body(section, &name).is_some() => {
             store.change(section, &name, |body| assign(body, &fields, None))?;

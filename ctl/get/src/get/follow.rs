@@ -129,9 +129,8 @@ impl Show {
             hide_managed_fields(&mut object);
         }
         if self.json {
-            // Go writes the event's fields in the order they are declared.
-            let inner = json::pretty(&object).replace('\n', "\n    ");
-            out::line(&format!("{{\n    \"type\": \"{what}\",\n    \"object\": {inner}\n}}"));
+            // An event is a line of its own, its fields in the order Go declares them.
+            out::line(&format!("{{\"type\":\"{what}\",\"object\":{}}}", json::compact(&object)));
             return Ok(());
         }
         self.printer.print(&value!({"type": what, "object": object}), None)

@@ -2,7 +2,7 @@
 
 use coxctl_kit::cluster::TABLE;
 use coxctl_kit::pick::listing;
-use coxctl_kit::print::sort;
+use coxctl_kit::print::{paint, sort};
 use coxctl_kit::print::tab::TabWriter;
 use coxctl_kit::print::table::TablePrinter;
 use coxctl_kit::{Call, Cluster, Error, Kind, ListOptions, Result, Wanted, out};
@@ -21,6 +21,7 @@ pub async fn run(
     wide: bool,
     wanted: Vec<Wanted>,
     mut errors: Vec<Error>,
+    colours: bool,
 ) -> Result<i32> {
     let answers: Vec<Result<Value>> =
         futures::stream::iter(&wanted).map(|one| fetch(args, cluster, one)).buffered(AT_ONCE).collect().await;
@@ -32,7 +33,7 @@ pub async fn run(
             Err(error) => errors.push(error),
         }
     }
-    let printed = print(args, wide, &tables)?;
+    let printed = print(args, wide, &tables, colours);
     if !printed && !args.ignore_not_found && errors.is_empty() {
         out::note(&nothing(args, cluster, &tables));
     }
@@ -49,7 +50,7 @@ fn nothing(args: &GetArgs, cluster: &Cluster, tables: &[(&Kind, Value)]) -> Stri
 }
 
 /// Prints the tables; whether there was anything to print.
-fn print(args: &GetArgs, wide: bool, tables: &[(&Kind, Value)]) -> Result<bool> {
+fn print(args: &GetArgs, wide: bool, tables: &[(&Kind, Value)], colours: bool) -> bool {
     let several = tables.windows(2).any(|pair| pair[0].0 != pair[1].0);
     let mut out = TabWriter::remembering();
     let mut text = String::new();
@@ -66,8 +67,8 @@ fn print(args: &GetArgs, wide: bool, tables: &[(&Kind, Value)]) -> Result<bool> 
         last = Some((kind, printer));
     }
     flush(&mut out, &mut text, args.no_headers);
-    out::put(&text);
-    Ok(!text.is_empty())
+    out::put(&if colours { paint::table(&text, !args.no_headers) } else { text.clone() });
+    !text.is_empty()
 }
 
 /// Ends a kind's block; blocks with headers are set apart by an empty line.
@@ -84,7 +85,7 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
     let (kind, namespace, name) = target(wanted);
     let mut table = match name {
         None => {
-            let mut options = ListOptions { accept: Some(TABLE.into()), ..args.list_options() };
+            let mut options = ListOptions { accept: args.server_print.then(|| TABLE.into()), ..args.list_options() };
             if args.sort_by.is_some() {
                 options.extra.push(("includeObject".into(), "Object".into()));
             }
@@ -92,7 +93,8 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
         }
         Some(name) => {
             let mut call =
-                Call::get(kind.path(namespace, Some(name), args.subresource.as_deref())).accept(TABLE);
+                Call::get(kind.path(namespace, Some(name), args.subresource.as_deref()));
+            call.accept = args.server_print.then(|| TABLE.into());
             if args.sort_by.is_some() {
                 call = call.query("includeObject", "Object");
             }

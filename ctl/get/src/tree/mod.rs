@@ -13,7 +13,7 @@ use serde_json::Value;
 /// How many lists are asked for at the same time.
 const AT_ONCE: usize = 8;
 /// Kinds that own nothing and are owned by nothing worth showing.
-const LEFT_OUT: &[&str] = &["events", "events.events.k8s.io", "componentstatuses"];
+const LEFT_OUT: &[&str] = &["events", "events.events.k8s.io", "componentstatuses", "endpoints"];
 
 /// The flags of `tree`.
 #[derive(Args, Clone, Debug)]

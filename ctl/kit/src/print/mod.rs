@@ -8,6 +8,7 @@ pub mod json;
 pub mod jsonpath;
 pub mod kyaml;
 pub mod output;
+pub mod paint;
 pub mod sort;
 pub mod tab;
 pub mod table;

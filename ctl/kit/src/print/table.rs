@@ -57,7 +57,8 @@ impl TablePrinter {
         for row in rows {
             let mut cells = self.row(row);
             if let Some(event) = event {
-                cells.insert(0, event.into());
+                // As wide as the longest event, so that later rows line up.
+                cells.insert(0, format!("{event:<8}"));
             }
             out.row(&cells);
         }

@@ -28,6 +28,18 @@ impl Pen {
         self.whitespace = false;
     }
 
+    /// A character of a text. After Unicode's own line breaks the line begins anew, indented.
+    fn text_char(&mut self, c: char, next: Option<&char>, indent: usize) {
+        self.push(c);
+        if is_break(c) {
+            self.column = 0;
+            if next.is_some_and(|next| !is_break(*next)) {
+                self.text.extend(std::iter::repeat_n(' ', indent));
+                self.column = indent;
+            }
+        }
+    }
+
     /// A space before what follows, unless there is one.
     fn space(&mut self) {
         if !self.whitespace && self.column > 0 {
@@ -172,7 +184,7 @@ fn single(pen: &mut Pen, text: &str, indent: usize, fold: bool) {
             if c == '\'' {
                 pen.push('\'');
             }
-            pen.push(c);
+            pen.text_char(c, chars.get(at + 1), indent);
         }
         spaces = c == ' ';
     }
@@ -228,7 +240,7 @@ fn escaped(pen: &mut Pen, c: char) {
 
 fn literal(pen: &mut Pen, text: &str, indent: usize) {
     pen.word("|");
-    if text.starts_with([' ', '\n']) {
+    if text.starts_with(|c| c == ' ' || is_break(c)) {
         pen.raw("2");
     }
     pen.raw(chomping(text));
@@ -236,21 +248,25 @@ fn literal(pen: &mut Pen, text: &str, indent: usize) {
     for line in body.split('\n') {
         pen.feed();
         if !line.is_empty() {
-            pen.start_line(indent);
-            pen.raw(line);
+            if !line.starts_with(is_break) {
+                pen.start_line(indent);
+            }
+            let chars: Vec<char> = line.chars().collect();
+            chars.iter().enumerate().for_each(|(at, c)| pen.text_char(*c, chars.get(at + 1), indent));
         }
     }
-    if pen.column == 0 {
+    if pen.column == 0 && body.ends_with('\n') || body.is_empty() {
         pen.feed();
     }
 }
 
-/// What becomes of the newlines at the end: none there, one, or several to keep.
+/// What becomes of the line breaks at the end: none there, one, or several to keep.
 fn chomping(text: &str) -> &'static str {
-    match text.strip_suffix('\n') {
-        None => "-",
-        Some("") => "+",
-        Some(rest) if rest.ends_with('\n') => "+",
-        Some(_) => "",
+    let mut ends = text.chars().rev();
+    match (ends.next().is_some_and(is_break), ends.next()) {
+        (false, _) => "-",
+        (true, None) => "+",
+        (true, Some(before)) if is_break(before) => "+",
+        (true, Some(_)) => "",
     }
 }
