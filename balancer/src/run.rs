@@ -1,5 +1,6 @@
 //! The daemon: takes connections in and joins each to a server; learns and checks servers beside.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use daemon::health::Health;
 use daemon::serving::{Handler, Serving, text};
 use daemon::tasks::Tasks;
 use http::StatusCode;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,8 @@ const USER_AGENT: &str = concat!("coxswain-balancer/", env!("CARGO_PKG_VERSION")
 const DRAIN: Duration = Duration::from_secs(5);
 /// Connections at once, if the process may open files for them.
 const MOST: usize = 10_000;
+/// Connections that wait to be taken.
+const BACKLOG: u32 = 1024;
 /// Descriptors for everything but connections, which take two each.
 const RESERVED: usize = 64;
 /// With no server at all, how often and how long a client's connection is tried.
@@ -47,9 +50,16 @@ struct Shared {
 /// # Errors
 /// When the ports are taken, or the configuration makes no sense.
 pub async fn run(config: Config, file: Option<PathBuf>, token: CancellationToken) -> Result<()> {
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+    let listener = listen(config.listen).with_context(|| format!("listen on {}", config.listen))?;
     run_on(config, file, listener, token).await
+}
+
+/// With room for all clients of a node that come back at once.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// As [`run`], on a listener of the caller's.
