@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use coxctl_config::components::kubelet_instance;
 use coxctl_config::{Arg, ExternalEtcd, Facts, NodeRegistration, Patches};
 use coxctl_machine::Made;
 use coxctl_machine::bundle::{self, Bundle};
@@ -161,12 +162,12 @@ pub fn write_kubelet(
     Ok(flags)
 }
 
-/// The cluster's document with what is true of this machine alone.
+/// The cluster's document with what is true of this machine alone, where the cluster leaves it open.
 pub fn kubelet_document(config: &Value, registration: &NodeRegistration, facts: &Facts) -> Value {
     let mut document = config.clone();
     document["containerRuntimeEndpoint"] = json!(registration.cri_socket);
-    if facts.cgroup_v1 && document.get("failCgroupV1").is_none() {
-        document["failCgroupV1"] = json!(false);
+    if let Value::Object(own) = kubelet_instance(&registration.cri_socket, facts) {
+        own.into_iter().filter(|(key, _)| config.get(key).is_none()).for_each(|(key, value)| document[key] = value);
     }
     document
 }

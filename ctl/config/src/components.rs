@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{ApiEndpoint, ClusterConfiguration, Facts, KUBERNETES_DIR, Warning, service_address};
 
-/// Fills in the KubeletConfiguration of the cluster. Values of the file stay, but for rotateCertificates, which is forced;
+/// Fills in the KubeletConfiguration of the cluster, but for what each machine knows for itself ([`kubelet_instance`]). Values of the file stay, but for rotateCertificates, which is forced;
 /// returned are those that differ from what fits the cluster.
-pub fn default_kubelet(kubelet: &mut Value, cluster: &ClusterConfiguration, facts: &Facts) -> Vec<Warning> {
+pub fn default_kubelet(kubelet: &mut Value, cluster: &ClusterConfiguration) -> Vec<Warning> {
     let ca = format!("{}/ca.crt", cluster.certificates_dir);
     let dns: Vec<String> = service_address(cluster, 10).iter().map(ToString::to_string).collect();
     let wanted = json!({
@@ -28,28 +28,20 @@ pub fn default_kubelet(kubelet: &mut Value, cluster: &ClusterConfiguration, fact
         "healthzPort": 10248,
         // The API server checks kubelets' certificates, so they are signed by the cluster.
         "serverTLSBootstrap": true,
-        "cgroupDriver": cgroup_driver(facts),
     });
     let warnings = compare(kubelet, &wanted, "KubeletConfiguration", "");
-    let mut machine = kubelet_instance("", facts);
-    if let Some(map) = machine.as_object_mut() {
-        map.remove("containerRuntimeEndpoint");
-    }
-    for defaults in [wanted, own, machine] {
-        merge(kubelet, defaults);
-    }
+    merge(kubelet, wanted);
+    merge(kubelet, own);
     drop_key(kubelet, "readOnlyPort", &json!(0));
     kubelet["rotateCertificates"] = json!(true);
     warnings
 }
 
-/// What is true of one machine's kubelet alone (instance-config.yaml): its runtime's socket, its cgroups, its resolver.
-/// An empty socket is left out.
+/// What is true of one machine's kubelet alone: its runtime's socket, its cgroups, its resolver. All but the socket gives
+/// way to what the cluster's document says.
 pub fn kubelet_instance(cri_socket: &str, facts: &Facts) -> Value {
     let mut out = Map::new();
-    if !cri_socket.is_empty() {
-        out.insert("containerRuntimeEndpoint".into(), json!(cri_socket));
-    }
+    out.insert("containerRuntimeEndpoint".into(), json!(cri_socket));
     out.insert("cgroupDriver".into(), json!(cgroup_driver(facts)));
     if facts.cgroup_v1 {
         out.insert("failCgroupV1".into(), json!(false));
@@ -134,16 +126,15 @@ mod tests {
     #[test]
     fn kubelets_get_what_fits_the_cluster() {
         let mut kubelet = Value::Null;
-        let facts = Facts { cgroup_v1: true, ..Facts::default() };
-        assert_eq!(default_kubelet(&mut kubelet, &cluster(), &facts), []);
+        assert_eq!(default_kubelet(&mut kubelet, &cluster()), []);
         assert_eq!(
             kubelet,
             json!({
                 "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
                 "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true},
                     "x509": {"clientCAFile": "/etc/kubernetes/pki/ca.crt"}},
-                "authorization": {"mode": "Webhook"}, "cgroupDriver": "cgroupfs", "clusterDNS": ["10.96.0.10"],
-                "clusterDomain": "cluster.local", "failCgroupV1": false, "healthzBindAddress": "127.0.0.1",
+                "authorization": {"mode": "Webhook"}, "clusterDNS": ["10.96.0.10"],
+                "clusterDomain": "cluster.local", "healthzBindAddress": "127.0.0.1",
                 "healthzPort": 10248, "rotateCertificates": true, "serverTLSBootstrap": true,
                 "staticPodPath": "/etc/kubernetes/manifests",
             })
@@ -154,7 +145,7 @@ mod tests {
     fn what_the_file_says_stays_and_is_remarked_on() {
         let mut kubelet = json!({"clusterDNS": ["1.2.3.4"], "maxPods": 5, "rotateCertificates": false,
             "authentication": {"anonymous": {"enabled": true}}, "readOnlyPort": 10255, "serverTLSBootstrap": false});
-        let warnings = default_kubelet(&mut kubelet, &cluster(), &Facts::default());
+        let warnings = default_kubelet(&mut kubelet, &cluster());
         let texts: Vec<&str> = warnings.iter().map(|w| w.0.as_str()).collect();
         assert_eq!(texts.len(), 3);
         assert!(texts.iter().any(|t| t.contains("\"clusterDNS\"") && t.contains("[\"1.2.3.4\"]")));

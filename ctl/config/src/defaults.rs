@@ -31,7 +31,7 @@ pub fn default_init(init: &mut Init, facts: &Facts) -> Vec<Warning> {
     default_endpoint(&mut own.local_api_endpoint, facts);
     default_timeouts(&mut own.timeouts);
     let mut warnings = default_cluster(&mut init.cluster);
-    warnings.extend(components::default_kubelet(&mut init.kubelet, &init.cluster, facts));
+    warnings.extend(components::default_kubelet(&mut init.kubelet, &init.cluster));
     warnings.extend(components::default_proxy(&mut init.proxy, &init.cluster, &init.init.local_api_endpoint));
     warnings
 }

@@ -78,7 +78,7 @@ fn component(kind: &str, cluster: &ClusterConfiguration) -> Result<Value, String
     let mut value = Value::Null;
     let local = ApiEndpoint { advertise_address: PLACEHOLDER_ADDRESS.into(), bind_port: 6443 };
     match kind {
-        "KubeletConfiguration" => drop(default_kubelet(&mut value, cluster, &placeholder_facts())),
+        "KubeletConfiguration" => drop(default_kubelet(&mut value, cluster)),
         "KubeProxyConfiguration" => drop(default_proxy(&mut value, cluster, &local)),
         _ => {
             return Err(format!(
