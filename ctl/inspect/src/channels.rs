@@ -3,7 +3,7 @@
 //! The first byte of a message names its channel. The server ends with a Status on the error channel.
 
 use coxctl_kit::{Call, Cluster, Error, Result, Status};
-use futures::stream::SplitSink;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::{Method, Request};
 use hyper::upgrade::Upgraded;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error as Fault, Message};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -74,38 +74,76 @@ fn refused(cluster: &Cluster, error: kube::Error) -> Error {
     }
 }
 
-/// Moves bytes both ways until the far process has ended.
+/// A connection on which whole messages are read and written.
+pub trait Line:
+    futures::Stream<Item = Result<Message, Fault>> + futures::Sink<Message, Error = Fault> + Unpin
+{
+}
+impl<T: futures::Stream<Item = Result<Message, Fault>> + futures::Sink<Message, Error = Fault> + Unpin> Line
+    for T
+{
+}
+
+/// Moves bytes both ways until the far process has ended. Reading goes on while a write has to wait, as the far process
+/// may read no more before what it has written is taken.
 ///
 /// # Errors
 /// The exit code of a process that failed ([`Error::Code`]), what the server reports, a connection that broke.
-pub async fn session(socket: Socket, closes: bool, mut streams: Streams) -> Result<()> {
-    let (mut sink, mut messages) = socket.split();
-    let mut ping = tokio::time::interval(PING);
-    let mut heard = tokio::time::Instant::now();
+pub async fn session<S: Line>(socket: S, closes: bool, streams: Streams) -> Result<()> {
+    let (sink, messages) = socket.split();
+    let Streams { stdin, stdout, stderr, sizes } = streams;
+    tokio::select! {
+        ended = hear(messages, stdout, stderr) => ended,
+        () = speak(sink, stdin, sizes, closes) => Ok(()),
+    }
+}
+
+/// Takes messages until the last.
+async fn hear<S: Line>(mut messages: SplitStream<S>, mut stdout: Write, mut stderr: Write) -> Result<()> {
     let mut status: Vec<u8> = Vec::new();
     loop {
-        tokio::select! {
-            message = messages.next() => {
-                heard = tokio::time::Instant::now();
-                match message {
-                    Some(Ok(Message::Binary(data))) => receive(&data, &mut streams, &mut status)?,
-                    Some(Ok(Message::Close(_))) | None => return ended(&status),
-                    Some(Ok(_)) => {}
-                    Some(Err(cause)) if status.is_empty() => return Err(Error::message(cause.to_string())),
-                    Some(Err(_)) => return ended(&status),
+        let Ok(message) = tokio::time::timeout(SILENCE, messages.next()).await else {
+            return Err(Error::message("timed out waiting for the server"));
+        };
+        match message {
+            Some(Ok(Message::Binary(data))) => receive(&data, &mut stdout, &mut stderr, &mut status)?,
+            Some(Ok(Message::Close(_))) | None => return ended(&status),
+            Some(Ok(_)) => {}
+            Some(Err(cause)) if status.is_empty() => return Err(Error::message(cause.to_string())),
+            Some(Err(_)) => return ended(&status),
+        }
+    }
+}
+
+/// Sends what is typed and how large the terminal is, for ever. That a connection can't be written to any more is heard by
+/// the one who reads it.
+async fn speak<S: Line>(
+    mut sink: SplitSink<S, Message>,
+    mut stdin: Option<mpsc::Receiver<Vec<u8>>>,
+    mut sizes: Option<mpsc::Receiver<(u16, u16)>>,
+    closes: bool,
+) {
+    let mut ping = tokio::time::interval(PING);
+    loop {
+        let message = tokio::select! {
+            typed = next(&mut stdin) => match typed {
+                Some(data) => Some(typed_message(data)),
+                None => {
+                    stdin = None;
+                    closes.then(|| Message::Binary(vec![CLOSE, STDIN].into()))
                 }
-            }
-            typed = next(&mut streams.stdin) => stdin(typed, closes, &mut streams, &mut sink).await,
-            size = next(&mut streams.sizes) => match size {
-                Some(size) => resize(size, &mut sink).await,
-                None => streams.sizes = None,
             },
-            _ = ping.tick() => {
-                if heard.elapsed() > SILENCE {
-                    return Err(Error::message("timed out waiting for the server"));
+            size = next(&mut sizes) => match size {
+                Some(size) => Some(size_message(size)),
+                None => {
+                    sizes = None;
+                    None
                 }
-                send(&mut sink, Message::Ping(Bytes::new())).await;
-            }
+            },
+            _ = ping.tick() => Some(Message::Ping(Bytes::new())),
+        };
+        if let Some(message) = message {
+            let _ = sink.send(message).await;
         }
     }
 }
@@ -118,13 +156,24 @@ async fn next<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
-fn receive(data: &[u8], streams: &mut Streams, status: &mut Vec<u8>) -> Result<()> {
+fn typed_message(mut data: Vec<u8>) -> Message {
+    data.insert(0, STDIN);
+    Message::Binary(data.into())
+}
+
+fn size_message((columns, rows): (u16, u16)) -> Message {
+    let mut data = vec![RESIZE];
+    data.extend(serde_json::json!({"Width": columns, "Height": rows}).to_string().into_bytes());
+    Message::Binary(data.into())
+}
+
+fn receive(data: &[u8], stdout: &mut Write, stderr: &mut Write, status: &mut Vec<u8>) -> Result<()> {
     let Some((channel, rest)) = data.split_first().filter(|(_, rest)| !rest.is_empty()) else {
         return Ok(());
     };
     let written = match *channel {
-        STDOUT => (streams.stdout)(rest),
-        STDERR => (streams.stderr)(rest),
+        STDOUT => stdout(rest),
+        STDERR => stderr(rest),
         ERROR => {
             status.extend_from_slice(rest);
             Ok(())
@@ -132,34 +181,6 @@ fn receive(data: &[u8], streams: &mut Streams, status: &mut Vec<u8>) -> Result<(
         _ => Ok(()),
     };
     written.map_err(|cause| Error::message(cause.to_string()))
-}
-
-type Sink = SplitSink<Socket, Message>;
-
-/// A connection that can't be written to is noticed when it is read.
-async fn send(sink: &mut Sink, message: Message) {
-    let _ = sink.send(message).await;
-}
-
-async fn stdin(typed: Option<Vec<u8>>, closes: bool, streams: &mut Streams, sink: &mut Sink) {
-    match typed {
-        Some(mut data) => {
-            data.insert(0, STDIN);
-            send(sink, Message::Binary(data.into())).await;
-        }
-        None => {
-            streams.stdin = None;
-            if closes {
-                send(sink, Message::Binary(vec![CLOSE, STDIN].into())).await;
-            }
-        }
-    }
-}
-
-async fn resize((columns, rows): (u16, u16), sink: &mut Sink) {
-    let mut data = vec![RESIZE];
-    data.extend(serde_json::json!({"Width": columns, "Height": rows}).to_string().into_bytes());
-    send(sink, Message::Binary(data.into())).await;
 }
 
 /// What the last word of the server means.
@@ -186,7 +207,10 @@ fn ended(status: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::ended;
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::DuplexStream;
+    use tokio_tungstenite::tungstenite::protocol::Role;
 
     #[test]
     fn the_last_word_gives_the_exit_code() {
@@ -198,5 +222,89 @@ mod tests {
         let broken =
             r#"{"status":"Failure","reason":"InternalError","message":"Internal error occurred: x"}"#;
         assert_eq!(said(broken), Err(("error: Internal error occurred: x".into(), 1)));
+    }
+
+    async fn pair() -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (near, far) = tokio::io::duplex(4096);
+        let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        (near, WebSocketStream::from_raw_socket(far, Role::Server, None).await)
+    }
+
+    fn kept(into: &Arc<Mutex<Vec<u8>>>) -> Write {
+        let into = into.clone();
+        Box::new(move |data| {
+            into.lock()
+                .map(|mut kept| kept.extend_from_slice(data))
+                .map_err(|_| std::io::ErrorKind::Other.into())
+        })
+    }
+
+    /// Reads messages until one that begins with `CLOSE`, and answers with output and a status.
+    async fn serve(mut far: WebSocketStream<DuplexStream>, status: &'static [u8]) -> Vec<Vec<u8>> {
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = far.next().await {
+            let Message::Binary(data) = message else { continue };
+            heard.push(data.to_vec());
+            if data.first() == Some(&CLOSE) {
+                break;
+            }
+        }
+        for data in [&b"\x01out"[..], b"\x02err", b"\x01 more", status] {
+            let _ = far.send(Message::Binary(data.to_vec().into())).await;
+        }
+        let _ = far.close(None).await;
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_session_carries_all_streams() {
+        let (near, far) = pair().await;
+        let far = tokio::spawn(serve(far, b"\x03{\"status\":\"Success\"}"));
+        let (out, err) = (Arc::default(), Arc::default());
+        let (keys, stdin) = mpsc::channel(4);
+        let (window, sizes) = mpsc::channel(4);
+        let _ = window.send((80, 24)).await;
+        let _ = keys.send(b"typed".to_vec()).await;
+        // The end of what is typed is told once the size was taken.
+        let end = async {
+            window.closed_or_empty().await;
+            drop(keys);
+        };
+        let streams =
+            Streams { stdin: Some(stdin), stdout: kept(&out), stderr: kept(&err), sizes: Some(sizes) };
+        let (ended, ()) = tokio::join!(session(near, true, streams), end);
+        assert!(ended.is_ok());
+        let text = |kept: &Arc<Mutex<Vec<u8>>>| {
+            kept.lock().map(|kept| String::from_utf8_lossy(&kept).into_owned()).unwrap_or_default()
+        };
+        assert_eq!((text(&out), text(&err)), ("out more".into(), "err".into()));
+        let mut heard = far.await.unwrap_or_default();
+        heard.sort();
+        assert_eq!(
+            heard,
+            [b"\0typed".to_vec(), b"\x04{\"Height\":24,\"Width\":80}".to_vec(), vec![CLOSE, STDIN]]
+        );
+    }
+
+    /// Waits until what was sent was taken.
+    trait Taken {
+        async fn closed_or_empty(&self);
+    }
+
+    impl<T> Taken for mpsc::Sender<T> {
+        async fn closed_or_empty(&self) {
+            while self.capacity() < self.max_capacity() && !self.is_closed() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_an_error() {
+        let (near, far) = pair().await;
+        drop(far);
+        let nowhere = || -> Write { Box::new(|_| Ok(())) };
+        let streams = Streams { stdin: None, stdout: nowhere(), stderr: nowhere(), sizes: None };
+        assert!(session(near, true, streams).await.is_err());
     }
 }

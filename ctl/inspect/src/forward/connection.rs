@@ -4,12 +4,14 @@ use super::ports::Pair;
 use crate::channels::{self, Socket};
 use crate::exec;
 use coxctl_kit::{Call, Cluster, Error, out};
-use futures::stream::SplitSink;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 const DATA: u8 = 0;
@@ -37,43 +39,80 @@ pub fn say(why: &str, pair: Pair) {
     out::note(&format!("E{now} {process:>7} portforward.go:424] \"Unhandled Error\" err={text:?}"));
 }
 
-/// Moves bytes both ways until either end closes.
+/// Moves bytes both ways until either end closes. Reading goes on while a write has to wait.
 ///
 /// # Errors
 /// What the server says, or a broken connection to it.
 pub async fn forward(cluster: &Cluster, call: &Call, stream: TcpStream) -> Result<(), String> {
     let (socket, _) = channels::open(cluster, call).await.map_err(|error| error.to_string())?;
-    let (mut sink, mut messages) = socket.split();
-    let (mut near_in, mut near_out) = stream.into_split();
-    let mut ping = tokio::time::interval(PING);
-    let mut buffer = vec![0; 32 * 1024];
-    let mut open = true;
+    let (sink, messages) = socket.split();
+    let (near_in, near_out) = stream.into_split();
+    let heard = AtomicU64::new(0);
+    tokio::select! {
+        ended = inward(messages, near_out, &heard) => ended,
+        () = outward(sink, near_in, &heard) => Ok(()),
+    }
+}
+
+/// From the pod.
+async fn inward(
+    mut messages: SplitStream<Socket>,
+    mut near: OwnedWriteHalf,
+    heard: &AtomicU64,
+) -> Result<(), String> {
     let mut greetings = [false; 2];
     loop {
-        tokio::select! {
-            message = messages.next() => match message {
-                Some(Ok(Message::Binary(data))) => match piece(&data, &mut greetings)? {
-                    Some(data) if near_out.write_all(data).await.is_err() => return close(sink).await,
-                    _ => {}
-                },
-                Some(Ok(Message::Close(_))) | None => {
-                    // The near end may be gone already.
-                    let _ = near_out.shutdown().await;
+        match messages.next().await {
+            Some(Ok(Message::Binary(data))) => {
+                heard.fetch_add(1, Ordering::Relaxed);
+                if let Some(data) = piece(&data, &mut greetings)?
+                    && near.write_all(data).await.is_err()
+                {
                     return Ok(());
                 }
-                Some(Ok(_)) => {}
-                Some(Err(cause)) => return Err(cause.to_string()),
-            },
-            count = near_in.read(&mut buffer), if open => match count {
-                Ok(0) | Err(_) => open = false,
-                Ok(count) => send(&mut sink, buffer.get(..count).unwrap_or_default()).await?,
-            },
-            _ = ping.tick() => {
-                let _ = sink.send(Message::Ping(Bytes::new())).await;
             }
-            () = tokio::time::sleep(LINGER), if !open => return close(sink).await,
+            Some(Ok(Message::Close(_))) | None => {
+                // The near end may be gone already.
+                let _ = near.shutdown().await;
+                return Ok(());
+            }
+            Some(Ok(_)) => {}
+            Some(Err(cause)) => return Err(cause.to_string()),
         }
     }
+}
+
+/// To the pod. After the near end's last byte it ends when the pod is silent for some time. That nothing can be sent any
+/// more is said by the one who reads, who knows why.
+async fn outward(mut sink: SplitSink<Socket, Message>, mut near: OwnedReadHalf, heard: &AtomicU64) {
+    let mut ping = tokio::time::interval(PING);
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let message = tokio::select! {
+            count = near.read(&mut buffer) => match count {
+                Ok(0) | Err(_) => break,
+                Ok(count) => data_message(buffer.get(..count).unwrap_or_default()),
+            },
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+        };
+        if sink.send(message).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+    let mut before = None;
+    while before != Some(heard.load(Ordering::Relaxed)) {
+        before = Some(heard.load(Ordering::Relaxed));
+        tokio::time::sleep(LINGER).await;
+    }
+    // A server that is gone needs no farewell.
+    let _ = sink.close().await;
+}
+
+fn data_message(data: &[u8]) -> Message {
+    let mut message = Vec::with_capacity(data.len() + 1);
+    message.push(DATA);
+    message.extend_from_slice(data);
+    Message::Binary(message.into())
 }
 
 /// The data of a message; the first message of each channel names its port only.
@@ -92,21 +131,6 @@ fn piece<'a>(message: &'a [u8], greetings: &mut [bool; 2]) -> Result<Option<&'a 
         FAULT if !rest.is_empty() => Err(String::from_utf8_lossy(rest).trim().to_string()),
         _ => Ok(None),
     }
-}
-
-type Sink = SplitSink<Socket, Message>;
-
-async fn send(sink: &mut Sink, data: &[u8]) -> Result<(), String> {
-    let mut message = Vec::with_capacity(data.len() + 1);
-    message.push(DATA);
-    message.extend_from_slice(data);
-    sink.send(Message::Binary(message.into())).await.map_err(|cause| cause.to_string())
-}
-
-async fn close(mut sink: Sink) -> Result<(), String> {
-    // A server that is gone needs no farewell.
-    let _ = sink.close().await;
-    Ok(())
 }
 
 #[cfg(test)]
