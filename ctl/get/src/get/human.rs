@@ -2,9 +2,9 @@
 
 use coxctl_kit::cluster::TABLE;
 use coxctl_kit::pick::listing;
-use coxctl_kit::print::{paint, sort};
 use coxctl_kit::print::tab::TabWriter;
 use coxctl_kit::print::table::TablePrinter;
+use coxctl_kit::print::{paint, sort};
 use coxctl_kit::{Call, Cluster, Error, Kind, ListOptions, Result, Wanted, out};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -85,15 +85,15 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
     let (kind, namespace, name) = target(wanted);
     let mut table = match name {
         None => {
-            let mut options = ListOptions { accept: args.server_print.then(|| TABLE.into()), ..args.list_options() };
+            let mut options =
+                ListOptions { accept: args.server_print.then(|| TABLE.into()), ..args.list_options() };
             if args.sort_by.is_some() {
                 options.extra.push(("includeObject".into(), "Object".into()));
             }
             cluster.list(kind, namespace, &options).await.map_err(|error| listing(error, kind, &options))?
         }
         Some(name) => {
-            let mut call =
-                Call::get(kind.path(namespace, Some(name), args.subresource.as_deref()));
+            let mut call = Call::get(kind.path(namespace, Some(name), args.subresource.as_deref()));
             call.accept = args.server_print.then(|| TABLE.into());
             if args.sort_by.is_some() {
                 call = call.query("includeObject", "Object");

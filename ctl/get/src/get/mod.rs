@@ -95,7 +95,8 @@ pub async fn run(args: &GetArgs, globals: &Globals) -> Result<i32> {
     }
     match output {
         Output::Human | Output::Wide => {
-            human::run(args, &cluster, matches!(output, Output::Wide), wanted, errors, globals.colours()).await
+            human::run(args, &cluster, matches!(output, Output::Wide), wanted, errors, globals.colours())
+                .await
         }
         output => objects::run(args, &cluster, output, wanted, errors).await,
     }

@@ -33,9 +33,31 @@ fn painted(word: &str, cell: &str) -> String {
 }
 
 fn colour(word: &str) -> Option<&'static str> {
-    const GOOD: &[&str] = &["Running", "Ready", "Active", "Bound", "Available", "Established", "Complete", "Approved,Issued"];
-    const WAITING: &[&str] = &["Pending", "ContainerCreating", "PodInitializing", "Terminating", "Released", "NotReady,SchedulingDisabled", "Ready,SchedulingDisabled"];
-    const BAD: &[&str] = &["Error", "Failed", "NotReady", "CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "OOMKilled", "Evicted", "Warning", "Unknown", "Lost", "Denied"];
+    const GOOD: &[&str] =
+        &["Running", "Ready", "Active", "Bound", "Available", "Established", "Complete", "Approved,Issued"];
+    const WAITING: &[&str] = &[
+        "Pending",
+        "ContainerCreating",
+        "PodInitializing",
+        "Terminating",
+        "Released",
+        "NotReady,SchedulingDisabled",
+        "Ready,SchedulingDisabled",
+    ];
+    const BAD: &[&str] = &[
+        "Error",
+        "Failed",
+        "NotReady",
+        "CrashLoopBackOff",
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "OOMKilled",
+        "Evicted",
+        "Warning",
+        "Unknown",
+        "Lost",
+        "Denied",
+    ];
     if GOOD.contains(&word) {
         return Some("32");
     }
@@ -53,8 +75,12 @@ mod tests {
     fn words_get_colours_and_columns_stay() {
         let text = "NAME   STATUS\na      Running\nb      CrashLoopBackOff   x\n";
         let painted = table(text, true);
-        assert_eq!(painted, "\u{1b}[1mNAME   STATUS\u{1b}[0m\na      \u{1b}[32mRunning\u{1b}[0m\nb      \u{1b}[31mCrashLoopBackOff\u{1b}[0m   x\n");
-        let plain = regex::Regex::new("\u{1b}\\[[0-9;]*m").expect("pattern").replace_all(&painted, "").into_owned();
+        assert_eq!(
+            painted,
+            "\u{1b}[1mNAME   STATUS\u{1b}[0m\na      \u{1b}[32mRunning\u{1b}[0m\nb      \u{1b}[31mCrashLoopBackOff\u{1b}[0m   x\n"
+        );
+        let plain =
+            regex::Regex::new("\u{1b}\\[[0-9;]*m").expect("pattern").replace_all(&painted, "").into_owned();
         assert_eq!(plain, text);
     }
 }
