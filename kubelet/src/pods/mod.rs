@@ -3,6 +3,7 @@
 //! Reading order: [`step`] and [`decide`] (pure), [`worker`] (the loop around them), [`start`] and [`stop`] (the
 //! doing), [`manager`] (who feeds the workers), [`static_pods`] and [`admission`] beside it.
 
+mod acting;
 pub mod admission;
 pub mod backoff;
 pub mod cri_config;
@@ -14,6 +15,7 @@ pub mod hooks;
 pub mod host;
 pub mod manager;
 pub mod mounts;
+mod probing;
 pub mod resize;
 pub mod resources;
 pub mod start;

@@ -2,17 +2,17 @@
 //! decided without I/O is in `step`, `decide` and `status::generate`.
 
 use super::backoff::Backoff;
-use super::host::{Host, now_ns};
+use super::host::Host;
 use super::step::{self, Action, Phase};
 use super::table::{ContainerState, PodView, Source};
-use crate::events::{self, NORMAL, WARNING};
-use crate::probes::{ProbeKind, Results, task::ProbeTask};
+use crate::events::{self, NORMAL};
+use crate::probes::{ProbeKind, Results};
 use crate::status::generate::{self, Waiting};
 use crate::status::writer::StatusWriter;
-use crate::volumes::{mount::Mounted, teardown};
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus};
+use crate::volumes::mount::Mounted;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -67,7 +67,7 @@ pub fn version(pod: &Pod) -> u64 {
 }
 
 impl Desired {
-    fn ending(&self) -> bool {
+    pub(super) fn ending(&self) -> bool {
         self.gone || self.kill.is_some() || self.pod.metadata.deletion_timestamp.is_some()
     }
 }
@@ -76,33 +76,33 @@ impl Desired {
 pub struct Worker {
     pub(super) host: Arc<Host>,
     pub(super) uid: String,
-    rx: watch::Receiver<Desired>,
+    pub(super) rx: watch::Receiver<Desired>,
     pub(super) wake: Arc<Notify>,
     pub(super) desired: Desired,
-    phase: Phase,
+    pub(super) phase: Phase,
     pub(super) results: Results,
-    probes: HashMap<(String, ProbeKind), tokio::task::AbortHandle>,
+    pub(super) probes: HashMap<(String, ProbeKind), tokio::task::AbortHandle>,
     pub(super) errors: HashMap<String, Waiting>,
     pub(super) crash: Backoff,
     pub(super) mounted: Mounted,
-    status: Arc<PodStatus>,
-    writer: Option<(String, StatusWriter)>,
+    pub(super) status: Arc<PodStatus>,
+    pub(super) writer: Option<(String, StatusWriter)>,
     /// newest resource version the writer was told of
     seen: u64,
     failed: Option<Waiting>,
-    clean: bool,
-    cut_short: bool,
+    pub(super) clean: bool,
+    pub(super) cut_short: bool,
     pub(super) wake_at: Option<Instant>,
     /// delay before another try after an error, grows while errors last
-    retry: Duration,
+    pub(super) retry: Duration,
     pub(super) mount_error: Option<String>,
     pub(super) cgroup_made: bool,
     pub(super) actuated: super::resize::Actuated,
     pub(super) resize_pending: Option<super::resize::Pending>,
 }
 
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(10);
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(500);
+pub(super) const LAST_RETRY: Duration = Duration::from_secs(10);
 
 impl Worker {
     /// Starts the worker; it ends once nothing of the pod is left. `done` gets the UID then.
@@ -386,136 +386,6 @@ impl Worker {
         self.refresh_status(&view);
     }
 
-    /// Does one action; true: look again at once.
-    async fn act(&mut self, action: Action, view: &Arc<PodView>) -> bool {
-        match action {
-            Action::Sync(plan) => self.sync_cancellable(plan, view).await,
-            Action::Kill { grace } => self.kill_all(grace).await,
-            Action::CleanUp => self.clean_up(),
-            Action::DeleteFromApi => {
-                if let Some((_, writer)) = &self.writer {
-                    writer.delete();
-                }
-                false
-            }
-            Action::Forget | Action::Rest => false,
-        }
-    }
-
-    /// Syncing ends early when the pod is to end: its outcome no longer matters.
-    async fn sync_cancellable(&mut self, plan: super::decide::Plan, view: &Arc<PodView>) -> bool {
-        let mut rx = self.rx.clone();
-        let ending = async move {
-            while !rx.borrow_and_update().ending() {
-                if rx.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        let busy = !plan.is_empty();
-        let outcome = tokio::select! {
-            biased;
-            () = ending => None,
-            outcome = self.sync(plan, view) => Some(outcome),
-        };
-        match outcome {
-            None => {
-                self.cut_short = busy;
-                true
-            }
-            Some(Ok(changed)) => {
-                self.retry = FIRST_RETRY;
-                self.sync_probes();
-                let view = self.host.relist.view(&self.uid);
-                self.refresh_status(&view);
-                changed
-            }
-            Some(Err(())) => {
-                let view = self.host.relist.view(&self.uid);
-                self.refresh_status(&view);
-                self.wake_in(self.retry.mul_f64(1.0 + rand::random::<f64>() * 0.2));
-                self.retry = (self.retry * 2).min(LAST_RETRY);
-                false
-            }
-        }
-    }
-
-    async fn kill_all(&mut self, grace: i64) -> bool {
-        if self.cut_short {
-            // something may have been half made when syncing was cut short
-            let _ = self.host.relist.relist_pod(&self.uid).await;
-            self.cut_short = false;
-            return true;
-        }
-        let (mut rx, old) = (self.rx.clone(), grace);
-        let shorter = async move {
-            loop {
-                let new = rx.borrow_and_update().pod.metadata.deletion_grace_period_seconds;
-                if new.is_some_and(|g| g.max(1) < old) {
-                    return;
-                }
-                if rx.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        };
-        let result = tokio::select! {
-            biased;
-            () = shorter => return true,
-            result = super::stop::kill_pod(&self.host, &self.desired.pod, &self.uid, grace) => result,
-        };
-        match result {
-            Ok(()) => true,
-            Err(e) => {
-                self.event(WARNING, "FailedKillPod", format!("error killing pod: {e}"));
-                self.wake_in(Duration::from_secs(1));
-                false
-            }
-        }
-    }
-
-    /// Volumes, cgroup and the pod's directory go. True when it is done.
-    fn clean_up(&mut self) -> bool {
-        let dir = self.host.ctx.config.pod_dir(&self.uid);
-        if let Err(e) = teardown::remove_pod_dir(&dir) {
-            tracing::warn!(pod = %self.name(), error = %e, "volumes not yet taken down");
-            self.wake_in(Duration::from_millis(200));
-            return false;
-        }
-        if let Err(e) = self.host.cgroups.remove(&self.cgroup()) {
-            tracing::debug!(pod = %self.name(), error = %e, "cgroup not yet removed");
-            self.wake_in(Duration::from_millis(50));
-            return false;
-        }
-        self.host.objects.unregister(&self.uid);
-        self.host.tokens.forget(&self.uid);
-        self.clean = true;
-        true
-    }
-
-    /// The cgroup of the pod below each hierarchy.
-    pub(super) fn cgroup(&self) -> String {
-        self.host.layout.path(super::resources::qos(&self.desired.pod), &self.uid)
-    }
-
-    /// The pod is out of its source and stopped: records, logs and sandboxes go too.
-    async fn forget(&mut self) {
-        self.stop_probes(|_| true);
-        let view = self.host.relist.view(&self.uid);
-        super::stop::remove_records(&self.host, &view).await;
-        let m = &self.desired.pod.metadata;
-        let logs = super::table::pod_log_dir(
-            std::path::Path::new(&self.host.ctx.config.file.pod_logs_dir),
-            m.namespace.as_deref().unwrap_or_default(),
-            m.name.as_deref().unwrap_or_default(),
-            &self.uid,
-        );
-        let _ = std::fs::remove_dir_all(logs);
-        crate::gc::logs::remove_links(&self.desired.pod, &view);
-        let _ = self.host.cgroups.remove(&self.cgroup());
-        self.host.relist.unregister(&self.uid);
-    }
-
     async fn wait(&mut self) {
         let resync = self.host.ctx.config.file.sync_frequency.0.mul_f64(1.0 + rand::random::<f64>() * 0.5);
         let mut until = Instant::now() + resync;
@@ -563,91 +433,6 @@ impl Worker {
     pub(super) fn name(&self) -> String {
         let m = &self.desired.pod.metadata;
         format!("{}/{}", m.namespace.as_deref().unwrap_or_default(), m.name.as_deref().unwrap_or_default())
-    }
-
-    fn stop_probes(&mut self, which: impl Fn(ProbeKind) -> bool) {
-        self.probes.retain(|(_, kind), handle| {
-            let stop = which(*kind);
-            if stop {
-                handle.abort();
-            }
-            !stop
-        });
-    }
-
-    /// Starts the probes that are due and stops those of containers that no longer run.
-    pub(super) fn sync_probes(&mut self) {
-        let pod = self.desired.pod.clone();
-        let Some(spec) = &pod.spec else { return };
-        let view = self.host.relist.view(&self.uid);
-        let sidecars = spec.init_containers.iter().flatten().filter(|c| super::resources::is_sidecar(c));
-        let mut running: HashSet<&str> = HashSet::new();
-        let fields = spec.containers.iter().map(|c| (c, "spec.containers"));
-        for (c, field) in fields.chain(sidecars.map(|c| (c, "spec.initContainers"))) {
-            let Some(now) = view.container(&c.name).filter(|s| s.state == ContainerState::Running) else {
-                continue;
-            };
-            running.insert(now.id.as_str());
-            let started = c.startup_probe.is_none() || self.results.started(&now.id) == Some(true);
-            let due = [
-                (ProbeKind::Startup, c.startup_probe.as_ref().filter(|_| !started)),
-                (ProbeKind::Liveness, c.liveness_probe.as_ref().filter(|_| started)),
-                (ProbeKind::Readiness, c.readiness_probe.as_ref().filter(|_| started)),
-            ];
-            for (kind, probe) in due {
-                let Some(probe) = probe else { continue };
-                self.start_probe(&pod, c, field, now, kind, probe, &view);
-            }
-        }
-        self.probes.retain(|(id, _), handle| {
-            let keep = running.contains(id.as_str());
-            if !keep {
-                handle.abort();
-            }
-            keep
-        });
-        self.actuated.retain(|id, _| running.contains(id.as_str()));
-        self.results.retain(&view.containers.iter().map(|c| c.id.as_str()).collect());
-    }
-
-    fn start_probe(
-        &mut self,
-        pod: &Arc<Pod>,
-        c: &Container,
-        field: &str,
-        now: &super::table::RuntimeContainer,
-        kind: ProbeKind,
-        probe: &k8s_openapi::api::core::v1::Probe,
-        view: &PodView,
-    ) {
-        let key = (now.id.clone(), kind);
-        if self.probes.contains_key(&key) {
-            return;
-        }
-        let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
-        let ip = match host_network {
-            true => self.host.host_ips().first().cloned(),
-            false => view.ready_sandbox().and_then(|s| s.ips.first().cloned()),
-        };
-        let env = c.env.iter().flatten().filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect();
-        let period = i64::from(probe.period_seconds.unwrap_or(10).max(1)) * 1_000_000_000;
-        let task = ProbeTask {
-            kind,
-            probe: probe.clone(),
-            container_id: now.id.clone(),
-            started_at: now.started_at,
-            ports: c.ports.clone().unwrap_or_default(),
-            pod_ip: ip.unwrap_or_default(),
-            env,
-            results: self.results.clone(),
-            wake: self.wake.clone(),
-            runtime: self.host.ctx.runtime.clone(),
-            events: self.host.ctx.events.clone(),
-            object: events::container_ref(pod, field, &c.name),
-            spread: now.started_at < self.host.started_at && now_ns() - self.host.started_at < period,
-        };
-        let handle = tokio::spawn(task.run()).abort_handle();
-        self.probes.insert(key, handle);
     }
 }
 

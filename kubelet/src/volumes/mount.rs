@@ -7,7 +7,8 @@ use super::tokens::Tokens;
 use crate::context::NodeView;
 use crate::pods::resources;
 use k8s_openapi::api::core::v1::{
-    EmptyDirVolumeSource, HostPathVolumeSource, Pod, ProjectedVolumeSource, Volume, VolumeProjection,
+    EmptyDirVolumeSource, HostPathVolumeSource, KeyToPath, Pod, ProjectedVolumeSource, Volume,
+    VolumeProjection,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -77,26 +78,13 @@ impl Mounter<'_> {
         if let Some(h) = &v.host_path {
             return host_path(h);
         }
-        let ns = self.namespace();
         if let Some(c) = &v.config_map {
-            let object = self.objects.config_map(ns, &c.name).await?;
-            let optional = c.optional == Some(true);
-            let files = payload::config_map(
-                object.as_deref(),
-                ns,
-                &c.name,
-                c.items.as_ref(),
-                c.default_mode,
-                optional,
-            )?;
+            let files = self.config_map(&c.name, c.items.as_ref(), c.default_mode, c.optional).await?;
             return self.project(CONFIG_MAP, &v.name, &files);
         }
         if let Some(s) = &v.secret {
             let name = s.secret_name.as_deref().unwrap_or_default();
-            let object = self.objects.secret(ns, name).await?;
-            let optional = s.optional == Some(true);
-            let files =
-                payload::secret(object.as_deref(), ns, name, s.items.as_ref(), s.default_mode, optional)?;
+            let files = self.secret(name, s.items.as_ref(), s.default_mode, s.optional).await?;
             return self.project("kubernetes.io~secret", &v.name, &files);
         }
         if let Some(d) = &v.downward_api {
@@ -109,7 +97,7 @@ impl Mounter<'_> {
             return self.project("kubernetes.io~projected", &v.name, &files);
         }
         if let (Some((name, read_only)), Some(client)) = (super::claims::claim(self.pod, v), self.client) {
-            return super::claims::ready(client, ns, &name, read_only).await;
+            return super::claims::ready(client, self.namespace(), &name, read_only).await;
         }
         if v.image.is_some() {
             // mounted by the runtime itself, from the image
@@ -120,6 +108,28 @@ impl Mounter<'_> {
 
     fn namespace(&self) -> &str {
         self.pod.metadata.namespace.as_deref().unwrap_or("default")
+    }
+
+    async fn config_map(
+        &self,
+        name: &str,
+        items: Option<&Vec<KeyToPath>>,
+        mode: Option<i32>,
+        optional: Option<bool>,
+    ) -> Result<Payload, String> {
+        let object = self.objects.config_map(self.namespace(), name).await?;
+        payload::config_map(object.as_deref(), self.namespace(), name, items, mode, optional == Some(true))
+    }
+
+    async fn secret(
+        &self,
+        name: &str,
+        items: Option<&Vec<KeyToPath>>,
+        mode: Option<i32>,
+        optional: Option<bool>,
+    ) -> Result<Payload, String> {
+        let object = self.objects.secret(self.namespace(), name).await?;
+        payload::secret(object.as_deref(), self.namespace(), name, items, mode, optional == Some(true))
     }
 
     fn dir(&self, plugin: &str, name: &str) -> PathBuf {
@@ -163,28 +173,11 @@ impl Mounter<'_> {
         mode: Option<i32>,
         again: &mut Option<i64>,
     ) -> Result<Payload, String> {
-        let ns = self.namespace();
         if let Some(c) = &s.config_map {
-            let object = self.objects.config_map(ns, &c.name).await?;
-            return payload::config_map(
-                object.as_deref(),
-                ns,
-                &c.name,
-                c.items.as_ref(),
-                mode,
-                c.optional == Some(true),
-            );
+            return self.config_map(&c.name, c.items.as_ref(), mode, c.optional).await;
         }
         if let Some(c) = &s.secret {
-            let object = self.objects.secret(ns, &c.name).await?;
-            return payload::secret(
-                object.as_deref(),
-                ns,
-                &c.name,
-                c.items.as_ref(),
-                mode,
-                c.optional == Some(true),
-            );
+            return self.secret(&c.name, c.items.as_ref(), mode, c.optional).await;
         }
         if let Some(d) = &s.downward_api {
             return self.downward(d.items.as_deref().unwrap_or_default(), mode);
