@@ -167,7 +167,9 @@ pub fn kubelet_document(config: &Value, registration: &NodeRegistration, facts: 
     let mut document = config.clone();
     document["containerRuntimeEndpoint"] = json!(registration.cri_socket);
     if let Value::Object(own) = kubelet_instance(&registration.cri_socket, facts) {
-        own.into_iter().filter(|(key, _)| config.get(key).is_none()).for_each(|(key, value)| document[key] = value);
+        own.into_iter()
+            .filter(|(key, _)| config.get(key).is_none())
+            .for_each(|(key, value)| document[key] = value);
     }
     document
 }

@@ -153,14 +153,22 @@ mod tests {
 
     type Log = Mutex<Vec<&'static str>>;
 
+    fn note<'a>(log: &'a Log, word: &'static str) -> LocalBoxFuture<'a, Result<()>> {
+        async move {
+            log.lock().push(word);
+            Ok(())
+        }
+        .boxed_local()
+    }
+
     static PHASES: [Phase<Log>; 3] = [
-        Phase::step("a", "", |l| async { l.lock().push("a") }.map(Ok).boxed_local()),
+        Phase::step("a", "", |l| note(l, "a")),
         Phase::group(
             "b",
             "",
             &[
-                Phase::step("x", "", |l| async { l.lock().push("x") }.map(Ok).boxed_local()).together(),
-                Phase::step("y", "", |l| async { l.lock().push("y") }.map(Ok).boxed_local()).together(),
+                Phase::step("x", "", |l| note(l, "x")).together(),
+                Phase::step("y", "", |l| note(l, "y")).together(),
             ],
         ),
         Phase::step("c", "", |_| async { bail!("no") }.boxed_local()),

@@ -102,6 +102,7 @@ pub async fn add_learner(client: &mut Client, url: &str, limit: Duration) -> Res
             say::line("etcd", format_args!("Waiting to become a member: {words}"));
             said = true;
         }
+        say::detail(format_args!("[etcd] {words}; trying again"));
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LAST_PAUSE);
     }
@@ -134,6 +135,7 @@ pub async fn promote(client: &mut Client, url: &str, limit: Duration) -> Result<
         if !passing(&format!("{error:#}")) || Instant::now() > end {
             return Err(error).with_context(|| format!("making {url} a voting member of etcd"));
         }
+        say::detail(format_args!("[etcd] {error:#}; trying again"));
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LAST_PAUSE);
     }

@@ -132,8 +132,10 @@ pub async fn kubelet(run: &Run) -> Result<()> {
     run.host.run(&daemons::node::kubelet(&flags))
 }
 
-/// The kubeconfig of the kubelet's first login; not needed by one that has its certificate.
+/// The kubeconfig of the kubelet's first login; not needed by one that has its certificate. The kubelet then writes its
+/// own kubeconfig, which is ours to take back.
 async fn introduce(run: &Run) -> Result<()> {
+    run.host.record(Path::new(paths::KUBELET_CONF))?;
     if bootstrapped() {
         return Ok(());
     }

@@ -137,12 +137,10 @@ fn renew(run: &Run) -> Result<()> {
         pki: run.local.cluster.certificates_dir.clone().into(),
         kubeconfigs: paths::KUBERNETES.into(),
     };
-    let terms = coxctl_pki::authority::Terms::of(&run.local.cluster)?;
     for entry in
         coxctl_pki::expiry(&dirs)?.into_iter().filter(|e| !e.is_ca && !e.missing && !e.externally_managed)
     {
-        coxctl_pki::renew(&dirs, &entry.name, Some(&terms))
-            .with_context(|| format!("renewing {}", entry.name))?;
+        coxctl_pki::renew(&dirs, &entry.name, None).with_context(|| format!("renewing {}", entry.name))?;
     }
     say::line("upgrade", "Renewed the certificates of this control plane");
     Ok(())
