@@ -63,6 +63,14 @@ pub fn transient(error: &Error) -> bool {
     }
 }
 
+/// The server's own words, without their envelope.
+pub fn plain(error: Error) -> anyhow::Error {
+    match error {
+        Error::Api(status) => anyhow::anyhow!("{}", status.message),
+        other => other.into(),
+    }
+}
+
 /// Calls until it succeeds, fails for good, or `limit` is over.
 ///
 /// # Errors
@@ -72,8 +80,8 @@ pub async fn retry<T>(limit: Duration, call: impl AsyncFn() -> Result<T, Error>)
     loop {
         let error = match tokio::time::timeout(CALL, call()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if !transient(&error) => return Err(error.into()),
-            Ok(Err(error)) => anyhow::Error::from(error),
+            Ok(Err(error)) if !transient(&error) => return Err(plain(error)),
+            Ok(Err(error)) => plain(error),
             Err(_) => anyhow::anyhow!("the API server did not answer within {CALL:?}"),
         };
         if Instant::now() + pause > end {
@@ -113,8 +121,13 @@ async fn apply_once(client: &Client, object: &Value) -> Result<(), Error> {
     let api = api_for(client, object);
     let name = parsed.metadata.name.clone().unwrap_or_default();
     match api.create(&PostParams::default(), &parsed).await {
-        Err(Error::Api(status)) if status.code == 409 => {
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(object)).await.map(drop)
+        // A service that is there has its address, which is found taken before its name is.
+        Err(Error::Api(status)) if matches!(status.code, 409 | 422) => {
+            let changed = api.patch(&name, &PatchParams::default(), &Patch::Merge(object)).await;
+            match changed {
+                Err(Error::Api(absent)) if absent.code == 404 => Err(Error::Api(status)),
+                other => other.map(drop),
+            }
         }
         other => other.map(drop),
     }

@@ -11,13 +11,18 @@ use anyhow::Result;
 use crate::daemons;
 use crate::host::Host;
 
-/// Makes etcd's data directory, for it alone to read; whatever comes into it is ours.
+/// Makes etcd's data directory, for it alone to read; whatever comes into it is ours. One that is there keeps its mode:
+/// etcd makes what it puts into it unreadable for others.
 ///
 /// # Errors
 /// When it can't be made.
 pub fn data_dir(host: &Host, dir: &str) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
+    let there = host.path(dir).exists();
     host.contents(dir)?;
+    if there {
+        return Ok(());
+    }
     std::fs::set_permissions(host.path(dir), std::fs::Permissions::from_mode(0o700))?;
     Ok(())
 }

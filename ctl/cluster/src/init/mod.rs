@@ -171,7 +171,7 @@ impl Run {
             Ok(()) => return Ok(admin),
             Err(kube::Error::Api(status)) if status.code == 403 => {}
             Err(error) if api::transient(&error) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(api::plain(error)),
         }
         let above = match Path::new(paths::SUPER_ADMIN).exists() {
             true => api::client(Path::new(paths::SUPER_ADMIN), Some(&url)).await?,

@@ -64,7 +64,7 @@ async fn secret(run: &Run) -> Result<serde_json::Value> {
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => bail!(
             "the cluster holds no uploaded certificates (they are deleted two hours after their upload); run \"coxctl init phase upload-certs --upload-certs\" on a control plane and join with the key it prints"
         ),
-        Err(error) => Err(error).context("reading the uploaded certificates"),
+        Err(error) => Err(api::plain(error)).context("reading the uploaded certificates"),
     }
 }
 

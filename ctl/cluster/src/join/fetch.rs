@@ -54,7 +54,7 @@ async fn optional(client: &kube::Client, name: &str, key: &str) -> Result<Option
     match answer.context("the API server does not answer")? {
         Ok(map) => Ok(map["data"][key].as_str().map(str::to_string)),
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("reading ConfigMap kube-system/{name}")),
+        Err(error) => Err(api::plain(error)).with_context(|| format!("reading ConfigMap kube-system/{name}")),
     }
 }
 

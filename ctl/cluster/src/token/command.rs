@@ -129,7 +129,7 @@ async fn create(args: CreateArgs) -> Result<()> {
             Err(Error::Api(s)) if s.code == 409 => {
                 anyhow::bail!("a token with id {:?} already exists", entry.token.id);
             }
-            other => other.map(drop).context("creating the token")?,
+            other => other.map(drop).map_err(api::plain).context("creating the token")?,
         }
     }
     match args.print_join_command {
@@ -203,7 +203,11 @@ async fn delete(client: &Client, tokens: &[String]) -> Result<()> {
         let secrets = api::dynamic(client, "v1", "Secret", Some(NAMESPACE));
         match secrets.delete(&secret::name(&id), &Default::default()).await {
             Err(Error::Api(s)) if s.code == 404 => anyhow::bail!("no bootstrap token has the id {id:?}"),
-            other => drop(other.with_context(|| format!("failed to delete bootstrap token {id:?}"))?),
+            other => drop(
+                other
+                    .map_err(api::plain)
+                    .with_context(|| format!("failed to delete bootstrap token {id:?}"))?,
+            ),
         }
         println!("bootstrap token {id:?} deleted");
     }
