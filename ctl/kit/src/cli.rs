@@ -18,7 +18,9 @@ pub fn boolean_values(command: Command) -> Command {
             .value_parser(go_bool),
         _ => arg,
     });
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, boolean_values))
+    names
+        .into_iter()
+        .fold(command.args_override_self(true), |command, name| command.mut_subcommand(name, boolean_values))
 }
 
 /// The spellings Go's flag parser takes.

@@ -94,10 +94,10 @@ fn ensure_context(globals: &Globals, merged: &mut Kubeconfig, name: Option<&str>
             made
         }
     };
-    if let Some(cluster) = &globals.cluster {
+    if let Some(cluster) = given(&globals.cluster) {
         context.cluster = cluster.clone();
     }
-    if let Some(user) = &globals.user {
+    if let Some(user) = given(&globals.user) {
         context.user = Some(user.clone());
     }
     Ok(context)
@@ -105,7 +105,7 @@ fn ensure_context(globals: &Globals, merged: &mut Kubeconfig, name: Option<&str>
 
 fn ensure_cluster(globals: &Globals, merged: &mut Kubeconfig, context: &Context) -> Result<()> {
     if !merged.clusters.iter().any(|entry| entry.name == context.cluster && entry.cluster.is_some()) {
-        if globals.cluster.is_some() {
+        if given(&globals.cluster).is_some() {
             return Err(Error::message(format!("no server found for cluster {}", quote(&context.cluster))));
         }
         let made = ClusterInfo { server: Some(NOWHERE.into()), ..ClusterInfo::default() };
@@ -117,18 +117,19 @@ fn ensure_cluster(globals: &Globals, merged: &mut Kubeconfig, context: &Context)
     }
     for entry in merged.clusters.iter_mut().filter(|entry| entry.name == context.cluster) {
         if let Some(cluster) = &mut entry.cluster {
-            override_cluster(globals, cluster);
+            override_cluster(globals, &context.cluster, cluster)?;
         }
     }
     Ok(())
 }
 
-fn override_cluster(globals: &Globals, cluster: &mut ClusterInfo) {
+fn override_cluster(globals: &Globals, name: &str, cluster: &mut ClusterInfo) -> Result<()> {
     if let Some(server) = &globals.server {
         let complete = server.contains("://");
         cluster.server = Some(if complete { server.clone() } else { format!("http://{server}") });
     }
     if let Some(file) = &globals.certificate_authority {
+        readable("certificate-authority", file, name)?;
         cluster.certificate_authority = Some(file.clone());
         cluster.certificate_authority_data = None;
         cluster.insecure_skip_tls_verify = None;
@@ -141,12 +142,13 @@ fn override_cluster(globals: &Globals, cluster: &mut ClusterInfo) {
     if globals.tls_server_name.is_some() {
         cluster.tls_server_name = globals.tls_server_name.clone();
     }
+    Ok(())
 }
 
 fn ensure_user(globals: &Globals, merged: &mut Kubeconfig, context: &Context) -> Result<()> {
     let name = context.user.clone().unwrap_or_default();
     if !merged.auth_infos.iter().any(|entry| entry.name == name && entry.auth_info.is_some()) {
-        if globals.user.is_some() {
+        if given(&globals.user).is_some() {
             return Err(Error::message(format!("auth info {} does not exist", quote(&name))));
         }
         merged.auth_infos.push(NamedAuthInfo {
@@ -157,39 +159,42 @@ fn ensure_user(globals: &Globals, merged: &mut Kubeconfig, context: &Context) ->
     }
     for entry in merged.auth_infos.iter_mut().filter(|entry| entry.name == name) {
         if let Some(user) = &mut entry.auth_info {
-            override_user(globals, user)?;
+            override_user(globals, &name, user)?;
         }
     }
     Ok(())
 }
 
-fn override_user(globals: &Globals, user: &mut AuthInfo) -> Result<()> {
+fn override_user(globals: &Globals, name: &str, user: &mut AuthInfo) -> Result<()> {
     if let Some(token) = &globals.token {
-        *user = AuthInfo { token: Some(token.clone().into()), ..AuthInfo::default() };
+        user.token = Some(token.clone().into());
+        user.token_file = None;
     }
     if let Some(name) = &globals.username {
         user.username = Some(name.clone());
         user.password = Some(globals.password.clone().unwrap_or_default().into());
     }
     if let Some(file) = &globals.client_certificate {
+        readable("client-cert", file, name)?;
         user.client_certificate = Some(file.clone());
         user.client_certificate_data = None;
     }
     if let Some(file) = &globals.client_key {
+        readable("client-key", file, name)?;
         user.client_key = Some(file.clone());
         user.client_key_data = None;
     }
-    impersonate(globals, user)
+    impersonate(globals, name, user)
 }
 
-fn impersonate(globals: &Globals, user: &mut AuthInfo) -> Result<()> {
+fn impersonate(globals: &Globals, name: &str, user: &mut AuthInfo) -> Result<()> {
     let others =
         !globals.as_group.is_empty() || globals.as_uid.is_some() || !globals.as_user_extra.is_empty();
     if globals.as_user.is_none() {
         return match others {
-            true => {
-                Err(Error::message("requesting uid, groups or user-extra for  without impersonating a user"))
-            }
+            true => Err(Error::message(format!(
+                "requesting uid, groups or user-extra for {name} without impersonating a user"
+            ))),
             false => Ok(()),
         };
     }
@@ -255,40 +260,22 @@ pub fn go_arch() -> &'static str {
     }
 }
 
+/// A flag's value, none when it is empty.
+fn given(flag: &Option<String>) -> Option<&String> {
+    flag.as_ref().filter(|value| !value.is_empty())
+}
+
+/// A file that a flag names must be readable.
+fn readable(what: &str, file: &str, of: &str) -> Result<()> {
+    match std::fs::File::open(file) {
+        Ok(_) => Ok(()),
+        Err(cause) => Err(Error::message(format!(
+            "unable to read {what} {file} for {of} due to open {file}: {}",
+            crate::files::os_text(&cause)
+        ))),
+    }
+}
+
 fn quote(text: &str) -> String {
     format!("{text:?}")
-}
-
-/// Why no answer came, in kubectl's words.
-pub fn connect_error(server: &str, cause: &dyn std::error::Error) -> Error {
-    let text = deepest(cause);
-    let host =
-        server.split_once("://").map_or(server, |(_, host)| host).split('/').next().unwrap_or_default();
-    if text.contains("Connection refused") {
-        return Error::Unreachable(format!(
-            "The connection to the server {host} was refused - did you specify the right host or port?"
-        ));
-    }
-    let said = if text.contains("UnknownIssuer") || text.contains("BadSignature") {
-        "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_string()
-    } else if text.contains("certificate expired") || text.contains("Expired") {
-        "tls: failed to verify certificate: x509: certificate has expired or is not yet valid".to_string()
-    } else if text.contains("failed to lookup address") {
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        format!("dial tcp: lookup {name}: no such host")
-    } else if text.contains("deadline has elapsed") || text.contains("timed out") {
-        format!("dial tcp {host}: i/o timeout")
-    } else {
-        text
-    };
-    Error::Unreachable(format!("Unable to connect to the server: {said}"))
-}
-
-/// The innermost cause says what really happened.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut current = error;
-    while let Some(source) = current.source() {
-        current = source;
-    }
-    current.to_string()
 }

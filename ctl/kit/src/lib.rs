@@ -16,10 +16,11 @@ pub mod kubeconfig;
 pub mod out;
 pub mod pick;
 pub mod print;
+mod reach;
 pub mod verbs;
 pub mod watch;
 
-pub(crate) use connect::connect_error;
+pub(crate) use reach::connect_error;
 
 pub use call::{Answer, Call, ListOptions, PatchType, Write};
 pub use cluster::Cluster;

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::Value;
 
-use crate::{Call, Cluster, Kind, ListOptions, PatchType, Result, Write};
+use crate::{Call, Cluster, Error, Kind, ListOptions, PatchType, Result, Write};
 
 impl Cluster {
     /// One object or subresource.
@@ -15,6 +15,27 @@ impl Cluster {
         subresource: Option<&str>,
     ) -> Result<Value> {
         self.send(Call::get(kind.path(namespace, Some(name), subresource))).await?.json()
+    }
+
+    /// One object; where its namespace is what is missing, the error says that.
+    pub async fn fetch(&self, kind: &Kind, namespace: Option<&str>, name: &str) -> Result<Value> {
+        match self.get(kind, namespace, name, None).await {
+            Err(error) => Err(self.missing(error, namespace).await),
+            found => found,
+        }
+    }
+
+    /// Of an object that wasn't found, whether it is the namespace that isn't there.
+    pub async fn missing(&self, error: Error, namespace: Option<&str>) -> Error {
+        let Some(namespace) =
+            namespace.filter(|name| error.is_not_found() && !name.is_empty() && *name != "default")
+        else {
+            return error;
+        };
+        match self.send(Call::get(format!("/api/v1/namespaces/{}", crate::kind::escape(namespace)))).await {
+            Err(other) if other.is_not_found() => other,
+            _ => error,
+        }
     }
 
     /// One object, or none where there is none.

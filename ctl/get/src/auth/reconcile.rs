@@ -46,13 +46,13 @@ struct How {
 fn say(item: &Item, how: &How, suffix: &str) {
     out::line(&format!("{} reconciled{suffix}", item.printed()));
     if !how.operation.is_empty() {
-        out::line(&format!("\treconciliation required {}", how.operation));
+        out::note(&format!("\treconciliation required {}", how.operation));
     }
     for (title, list) in [("missing", &how.missing), ("extra", &how.extra)] {
         if !list.is_empty() {
             let done = if title == "missing" { "added" } else { "removed" };
-            out::line(&format!("\t{title} {} {done}:", how.what));
-            list.iter().for_each(|entry| out::line(&format!("\t\t{}", shown(entry))));
+            out::note(&format!("\t{title} {} {done}:", how.what));
+            list.iter().for_each(|entry| out::note(&format!("\t\t{}", shown(entry))));
         }
     }
 }

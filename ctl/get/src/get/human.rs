@@ -37,7 +37,7 @@ pub async fn run(
     if !printed && !args.ignore_not_found && errors.is_empty() {
         out::note(&nothing(args, cluster, &tables));
     }
-    if errors.is_empty() { Ok(0) } else { Err(Error::many(errors)) }
+    if errors.is_empty() { Ok(0) } else { Err(Error::Many(errors)) }
 }
 
 fn nothing(args: &GetArgs, cluster: &Cluster, tables: &[(&Kind, Value)]) -> String {
@@ -98,7 +98,10 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
             if args.sort_by.is_some() {
                 call = call.query("includeObject", "Object");
             }
-            cluster.send(call).await?.json()?
+            match cluster.send(call).await {
+                Ok(answer) => answer.json()?,
+                Err(error) => return Err(cluster.missing(error, namespace).await),
+            }
         }
     };
     if table["kind"] != "Table" {

@@ -50,6 +50,9 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Vec
             let options = args.list_options();
             cluster.items(kind, namespace, &options).await.map_err(|error| listing(error, kind, &options))
         }
-        Some(name) => Ok(vec![cluster.get(kind, namespace, name, args.subresource.as_deref()).await?]),
+        Some(name) => match cluster.get(kind, namespace, name, args.subresource.as_deref()).await {
+            Ok(object) => Ok(vec![object]),
+            Err(error) => Err(cluster.missing(error, namespace).await),
+        },
     }
 }

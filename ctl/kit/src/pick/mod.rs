@@ -185,13 +185,24 @@ impl Pick {
         if self.all_namespaces {
             return Err(Error::message("a resource cannot be retrieved by name across all namespaces"));
         }
+        if name.is_empty() {
+            return Err(Error::message("resource name may not be empty"));
+        }
         let namespace = kind.namespaced.then(|| cluster.namespace.clone());
         Ok(Wanted::Named { kind, namespace, name: name.into() })
     }
 
     async fn in_files(&self, cluster: &Cluster) -> Result<(Vec<Wanted>, Vec<Error>)> {
         let (mut wanted, mut errors) = (Vec::new(), Vec::new());
-        for document in files::read(&self.files).await? {
+        let documents = match files::read(&self.files).await {
+            Ok(documents) => documents,
+            // kubectl counts a document it can't read among the objects that failed.
+            Err(Error::Message(text)) if text.starts_with("unable to decode") => {
+                return Ok((wanted, vec![Error::Message(text)]));
+            }
+            Err(error) => return Err(error),
+        };
+        for document in documents {
             match given(cluster, document).await {
                 Ok(one) => wanted.push(one),
                 Err(error) => errors.push(error),
@@ -230,16 +241,13 @@ impl Pick {
                 Ok(objects.into_iter().map(|object| listed(&kind, object)).collect())
             }
             Wanted::Named { kind, namespace, name } => {
-                let object = if fetch {
-                    Some(cluster.get(&kind, namespace.as_deref(), &name, None).await?)
-                } else {
-                    None
-                };
+                let object =
+                    if fetch { Some(cluster.fetch(&kind, namespace.as_deref(), &name).await?) } else { None };
                 Ok(vec![Item { kind, namespace, name, object, source: String::new() }])
             }
             Wanted::Given { kind, namespace, name, object, source } => {
                 let object =
-                    if fetch { cluster.get(&kind, namespace.as_deref(), &name, None).await? } else { object };
+                    if fetch { cluster.fetch(&kind, namespace.as_deref(), &name).await? } else { object };
                 Ok(vec![Item { kind, namespace, name, object: Some(object), source }])
             }
         }
@@ -255,7 +263,7 @@ fn listed(kind: &Kind, object: Value) -> Item {
 /// The kinds of `a,b,c`, categories taken apart.
 pub async fn kinds(cluster: &Cluster, types: &str) -> Result<Vec<Kind>> {
     let mut out: Vec<Kind> = Vec::new();
-    for word in types.split(',').filter(|word| !word.is_empty()) {
+    for word in types.split(',') {
         let category: Vec<Kind> = cluster.discovery().await?.category(word).into_iter().cloned().collect();
         let found = if category.is_empty() { vec![cluster.kind(word).await?] } else { category };
         for kind in found {

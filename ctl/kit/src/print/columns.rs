@@ -25,8 +25,7 @@ impl Columns {
                     "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
                 ))
             };
-            let (header, path) =
-                part.split_once(':').filter(|(header, _)| !header.is_empty()).ok_or_else(bad)?;
+            let (header, path) = part.split_once(':').ok_or_else(bad)?;
             if path.is_empty() {
                 return Err(bad());
             }

@@ -8,6 +8,29 @@ use serde_json::Value;
 use super::{Outcome, shown, truth};
 use crate::print::gotext;
 
+/// The functions there are.
+pub const NAMES: &[&str] = &[
+    "and",
+    "or",
+    "not",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "len",
+    "index",
+    "exists",
+    "print",
+    "println",
+    "printf",
+    "html",
+    "js",
+    "urlquery",
+    "base64decode",
+];
+
 /// Calls a function by name.
 pub fn call(name: &str, arguments: &[Value]) -> Outcome<Value> {
     let first = arguments.first();

@@ -170,7 +170,7 @@ fn field(value: &Value, names: &[String]) -> Outcome<Value> {
     for name in names {
         current = match current {
             Value::Object(map) => map.get(name).unwrap_or(&Value::Null),
-            Value::Null => return Err(format!("nil pointer evaluating interface {{}}.{name}")),
+            Value::Null => &Value::Null,
             other => return Err(format!("can't evaluate field {name} in type {}", gotext::type_name(other))),
         };
     }

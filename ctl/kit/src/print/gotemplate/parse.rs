@@ -228,7 +228,8 @@ fn word(chars: &[char], at: &mut usize) -> Parsed<Term> {
             serde_json::from_str(word.trim_start_matches('+'))
                 .map_err(|_| format!("bad number syntax: {word:?}"))?,
         ),
-        word => Term::Function(word.into()),
+        word if super::functions::NAMES.contains(&word) => Term::Function(word.into()),
+        word => return Err(format!("function {} not defined", crate::print::gotext::quote(word))),
     })
 }
 
