@@ -14,7 +14,7 @@ pub fn last_applied(object: &Value) -> Option<&str> {
 /// The object without the annotation. The map of annotations stays, empty if need be.
 pub fn without_last_applied(object: &Value) -> Value {
     let mut out = object.clone();
-    if let Some(map) = out["metadata"]["annotations"].as_object_mut() {
+    if let Some(map) = out.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         map.remove(LAST_APPLIED);
     }
     out

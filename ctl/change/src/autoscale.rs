@@ -113,7 +113,7 @@ fn metric(resource: &str, wanted: &str) -> Result<Value> {
 /// Runs the verb.
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, dry)?.typed();
     let max = flags.check()?;
     let cluster = globals.connect().await?;
     let chosen = Select { args: &flags.args, files: Some(&flags.files), ..Select::default() };

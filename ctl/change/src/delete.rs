@@ -152,7 +152,7 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
         return Ok(0);
     }
     if found.is_empty() {
-        out::note("No resources found");
+        out::line("No resources found");
         return Ok(0);
     }
     if flags.force && grace == Some(0) {

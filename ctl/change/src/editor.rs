@@ -134,10 +134,10 @@ fn launch(path: &Path) -> Result<()> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(error(format!("there was a problem with the editor {editor:?}"))),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !editor.contains('/') => {
             Err(error(format!("unable to launch the editor {editor:?}")))
         }
-        Err(e) => Err(e.into()),
+        Err(_) => Err(error(format!("there was a problem with the editor {editor:?}"))),
     }
 }
 

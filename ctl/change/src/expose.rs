@@ -67,7 +67,7 @@ pub struct Flags {
 /// Runs the verb.
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, dry)?.typed();
     let cluster = globals.connect().await?;
     let chosen = Select {
         args: &flags.args,

@@ -72,7 +72,7 @@ impl Verb {
 /// Runs either verb.
 pub async fn run(verb: Verb, flags: &Flags, globals: &Globals) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, dry)?.apart();
     if flags.all && !flags.selector.is_empty() {
         return Err(error("cannot set --all and --selector at the same time"));
     }
@@ -133,21 +133,7 @@ async fn one(
 ) -> Result<()> {
     let before = map_of(&target.object, verb.field());
     if !flags.overwrite {
-        let complaints = changes.overwritten(&before);
-        if !complaints.is_empty() {
-            let text = if complaints.len() == 1 {
-                complaints.concat()
-            } else {
-                format!("[{}]", complaints.join(", "))
-            };
-            return Err(error(match verb {
-                Verb::Label => text,
-                Verb::Annotate => format!(
-                    "--overwrite is false but found the following declared annotation(s): {}",
-                    declared(changes, &before)
-                ),
-            }));
-        }
+        refuse_overwrites(verb, changes, &before)?;
     }
     if verb == Verb::Label {
         for key in changes.remove.iter().filter(|key| !before.contains_key(*key)) {
@@ -169,17 +155,28 @@ async fn one(
     printer.done(&patched, word(verb, flags.overwrite, &before, &after))
 }
 
-/// The keys and values that stand in the way, as `k=v` pairs.
-fn declared(changes: &Changes, before: &Map<String, Value>) -> String {
-    let pairs: Vec<String> = changes
-        .set
-        .iter()
-        .filter(|(key, value)| {
-            before.get(key.as_str()).and_then(Value::as_str).is_some_and(|had| had != value)
-        })
-        .map(|(key, _)| format!("{key}={}", before[key.as_str()].as_str().unwrap_or_default()))
-        .collect();
-    pairs.join(", ")
+/// Without `--overwrite`, keys that have another value must keep it.
+fn refuse_overwrites(verb: Verb, changes: &Changes, before: &Map<String, Value>) -> Result<()> {
+    let taken = changes.overwritten(before);
+    let say = |(key, had): &(String, String)| format!("'{key}' already has a value ({had})");
+    let texts: Vec<String> = match verb {
+        Verb::Label => taken.iter().map(|one| say(one) + ", and --overwrite is false").collect(),
+        // The cause of a change may be told anew each time.
+        Verb::Annotate => {
+            taken.iter().filter(|(key, _)| key != "kubernetes.io/change-cause").map(say).collect()
+        }
+    };
+    match (verb, texts.as_slice()) {
+        (_, []) => Ok(()),
+        (Verb::Label, [one]) => Err(error(one.clone())),
+        (Verb::Label, many) => Err(error(format!("[{}]", many.join(", ")))),
+        (Verb::Annotate, many) => {
+            let listed = many.join("; ");
+            Err(error(format!(
+                "--overwrite is false but found the following declared annotation(s): {listed}"
+            )))
+        }
+    }
 }
 
 fn word(

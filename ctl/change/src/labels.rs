@@ -90,16 +90,14 @@ impl Changes {
         self.set.is_empty() && self.remove.is_empty()
     }
 
-    /// Keys that have another value already, as complaints.
-    pub fn overwritten(&self, current: &Map<String, Value>) -> Vec<String> {
-        let differs = |(key, value): &&(String, String)| {
-            current.get(key.as_str()).and_then(Value::as_str).is_some_and(|had| had != value)
+    /// Keys that have another value already, with that value.
+    pub fn overwritten(&self, current: &Map<String, Value>) -> Vec<(String, String)> {
+        let had = |key: &String| current.get(key.as_str()).and_then(Value::as_str);
+        let differs = |(key, value): &(String, String)| match had(key) {
+            Some(had) if had != value => Some((key.clone(), had.to_string())),
+            _ => None,
         };
-        let complain = |(key, _): &(String, String)| {
-            let had = current.get(key.as_str()).and_then(Value::as_str).unwrap_or_default();
-            format!("'{key}' already has a value ({had}), and --overwrite is false")
-        };
-        self.set.iter().filter(differs).map(complain).collect()
+        self.set.iter().filter_map(differs).collect()
     }
 
     /// The map after the changes.
@@ -151,7 +149,7 @@ mod tests {
     fn changes() {
         let current = json!({"a": "1", "b": "2"}).as_object().cloned().unwrap_or_default();
         let changes = parse_labels(&list(&["a=9", "b-", "c=3"])).expect("parses");
-        assert_eq!(changes.overwritten(&current), ["'a' already has a value (1), and --overwrite is false"]);
+        assert_eq!(changes.overwritten(&current), [("a".to_string(), "1".to_string())]);
         let after = changes.apply(&current);
         assert_eq!(Value::Object(after.clone()), json!({"a": "9", "c": "3"}));
         assert_eq!(

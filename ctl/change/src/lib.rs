@@ -95,7 +95,11 @@ pub async fn run(command: Command, globals: &Globals) -> Result<i32> {
 /// # Errors
 /// What [`coxctl_kit::report`] prints.
 pub async fn run_with(command: Command, globals: &Globals, attach: Option<&Attach>) -> Result<i32> {
+    // `--user` of these is whom a binding is for, not who asks.
+    let without_user = Globals { user: None, ..globals.clone() };
     match command {
+        Command::Create(flags) if flags.names_users() => Box::pin(create::run(flags, &without_user)).await,
+        Command::Set(flags @ set::Set::Subject(_)) => Box::pin(set::run(flags, &without_user)).await,
         Command::Annotate(flags) => label::run(label::Verb::Annotate, &flags, globals).await,
         Command::Apply(flags) => Box::pin(apply::run(flags, globals)).await,
         Command::Autoscale(flags) => autoscale::run(&flags, globals).await,
@@ -115,5 +119,31 @@ pub async fn run_with(command: Command, globals: &Globals, attach: Option<&Attac
         Command::Set(flags) => Box::pin(set::run(flags, globals)).await,
         Command::Taint(flags) => taint::run(&flags, globals).await,
         Command::Uncordon(flags) => nodes::cordon(&flags, false, globals).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        globals: coxctl_kit::Globals,
+        #[command(subcommand)]
+        command: super::Command,
+    }
+
+    #[test]
+    fn flags_do_not_clash() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn a_binding_has_users_of_its_own() {
+        let words = ["coxctl", "create", "rolebinding", "r", "--role=x", "--user=a", "--user=b", "-n", "ns"];
+        let line = Line::try_parse_from(words).expect("parses");
+        assert_eq!(line.globals.namespace.as_deref(), Some("ns"));
+        assert!(matches!(line.command, super::Command::Create(_)));
     }
 }

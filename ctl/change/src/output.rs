@@ -13,6 +13,11 @@ use std::cell::RefCell;
 pub struct Printer {
     objects: Option<RefCell<coxctl_kit::print::Printer>>,
     dry: DryRun,
+    /// Whether each object is printed as if it were the first, as some verbs do.
+    apart: bool,
+    /// JSON in the order of the Go structs.
+    struct_order: bool,
+    json: bool,
 }
 
 impl Printer {
@@ -21,7 +26,19 @@ impl Printer {
     /// # Errors
     /// Unknown formats and bad templates.
     pub fn new(flags: &PrintArgs, dry: DryRun) -> Result<Self> {
-        Ok(Self { objects: flags.printer(OBJECT_FORMATS)?.map(RefCell::new), dry })
+        Ok(Self {
+            objects: flags.printer(OBJECT_FORMATS)?.map(RefCell::new),
+            dry,
+            apart: false,
+            struct_order: false,
+            json: flags.output.as_deref() == Some("json") && !flags.show_managed_fields,
+        })
+    }
+
+    /// Prints each object as if it were the first one.
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
     }
 
     /// Whether objects or names are printed instead of what was done.
@@ -32,10 +49,18 @@ impl Printer {
     /// Prints the object, its name, or the line about what was done to it.
     pub fn done(&self, object: &Value, what: &str) -> Result<()> {
         match &self.objects {
+            Some(_) if self.struct_order && self.json => out::put(&crate::typed::pretty(&shown(object))),
+            Some(printer) if self.apart => printer.borrow().clone().print(object, None)?,
             Some(printer) => printer.borrow_mut().print(object, None)?,
             None => out::line(&format!("{} {what}{}", named(object), self.suffix())),
         }
         Ok(())
+    }
+
+    /// Prints JSON in the order of the Go structs, as verbs do that work on typed objects.
+    pub fn typed(mut self) -> Self {
+        self.struct_order = true;
+        self
     }
 
     /// Prints several objects that were collected: as a List when there is more than one.
@@ -52,6 +77,12 @@ impl Printer {
     pub fn suffix(&self) -> &'static str {
         suffix(self.dry)
     }
+}
+
+fn shown(object: &Value) -> Value {
+    let mut out = object.clone();
+    coxctl_kit::print::hide_managed_fields(&mut out);
+    out
 }
 
 /// ` (dry run)`, ` (server dry run)` or nothing.

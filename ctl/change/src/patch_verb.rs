@@ -1,6 +1,6 @@
 //! `patch`.
 
-use crate::flags::{DryRun, DryRunFlag, error, usage, write};
+use crate::flags::{DryRun, DryRunFlag, error, write};
 use crate::output::Printer;
 use crate::set::NOTHING_NAMED;
 use crate::target::{Select, Target, each, select};
@@ -46,10 +46,7 @@ impl Flags {
             "json" => Ok(PatchType::Json),
             "merge" => Ok(PatchType::Merge),
             "strategic" => Ok(PatchType::Strategic),
-            _ => Err(usage(
-                format!("--type must be one of [json merge strategic], not {:?}", self.kind),
-                "patch",
-            )),
+            _ => Err(error(format!("--type must be one of [json merge strategic], not {:?}", self.kind))),
         }
     }
 
@@ -91,7 +88,7 @@ fn parse(text: &str) -> Result<Value> {
 /// Runs the verb.
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, DryRun::None)?.apart();
     let how = flags.how()?;
     flags.check()?;
     let patch = parse(&flags.text()?)?;

@@ -7,7 +7,7 @@ use crate::output::Printer;
 use crate::target::{Select, Target, each, select};
 use anyhow::Result;
 use coxctl_kit::print::PrintArgs;
-use coxctl_kit::{Call, Cluster, FileArgs, Globals, out};
+use coxctl_kit::{Call, Cluster, Error, FileArgs, Globals, out};
 use http::Method;
 use serde_json::Value;
 
@@ -73,6 +73,7 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     if found.is_empty() {
         return Err(error("no objects passed to replace"));
     }
+    let found = if flags.force { remove_all(flags, &cluster, &printer, found).await? } else { found };
     each(found, async |target| {
         let object = if flags.save_config { annotated(&target.object) } else { target.object.clone() };
         match flags.force {
@@ -91,7 +92,7 @@ fn check(flags: &Flags, dry: DryRun) -> Result<()> {
         return Err(error("--timeout must have --force specified"));
     }
     if flags.files.is_empty() {
-        return Err(usage("must specify --filename to replace", "replace"));
+        return Err(error("must specify one of -f and -k"));
     }
     if flags.force && dry != DryRun::None {
         return Err(error("--dry-run can not be used when --force is set"));
@@ -113,16 +114,41 @@ async fn one(
     let sub = Some(flags.subresource.as_str()).filter(|s| !s.is_empty());
     let source = &target.source;
     if machinery::meta::resource_version(&object).is_empty() {
-        let live = cluster.get(&target.kind, target.ns(), &target.name, sub).await;
-        let live = live.map_err(|e| e.when("replacing", source))?;
-        object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        // Whatever keeps the live version from being read, the server says it better about the update itself.
+        if let Ok(live) = cluster.get(&target.kind, target.ns(), &target.name, sub).await {
+            object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        }
     }
     let write = write(&flags.field_manager, dry, Some(flags.validate.word()?));
     let replaced = cluster.update(&target.kind, target.ns(), &target.name, sub, &object, &write).await;
     printer.done(&replaced.map_err(|e| e.when("replacing", source))?, "replaced")
 }
 
-/// `--force`: the old object goes first.
+/// `--force`: all old objects go first.
+async fn remove_all(
+    flags: &Flags,
+    cluster: &Cluster,
+    printer: &Printer,
+    found: Vec<Result<Target, Error>>,
+) -> Result<Vec<Result<Target, Error>>> {
+    let options = Deletion {
+        propagation: propagation(&flags.cascade)?,
+        grace: Some(flags.grace_period).filter(|g| *g >= 0),
+    };
+    let word = if flags.grace_period == 0 { "force deleted" } else { "deleted" };
+    for target in found.iter().flatten() {
+        if cluster.find(&target.kind, target.ns(), &target.name).await?.is_none() {
+            continue;
+        }
+        let place = target.ns().map(|ns| format!(" from {ns} namespace")).unwrap_or_default();
+        delete_and_wait(cluster, target, &options, duration(&flags.timeout)?).await?;
+        if !printer.prints_objects() {
+            out::line(&format!("{} {:?} {word}{place}", target.kind.printed(), target.name));
+        }
+    }
+    Ok(found)
+}
+
 async fn anew(
     flags: &Flags,
     cluster: &Cluster,
@@ -130,19 +156,6 @@ async fn anew(
     target: &Target,
     object: &Value,
 ) -> Result<()> {
-    let options = Deletion {
-        propagation: propagation(&flags.cascade)?,
-        grace: Some(flags.grace_period).filter(|g| *g >= 0),
-    };
-    let there = cluster.find(&target.kind, target.ns(), &target.name).await?.is_some();
-    if there {
-        let place = target.ns().map(|ns| format!(" from {ns} namespace")).unwrap_or_default();
-        let word = if flags.grace_period == 0 { "force deleted" } else { "deleted" };
-        delete_and_wait(cluster, target, &options, duration(&flags.timeout)?).await?;
-        if !printer.prints_objects() {
-            out::line(&format!("{} {:?} {word}{place}", target.kind.printed(), target.name));
-        }
-    }
     let write = write(&flags.field_manager, DryRun::None, Some(flags.validate.word()?));
     let created = cluster.create(&target.kind, target.ns(), object, &write).await;
     printer.done(&created?, "replaced")

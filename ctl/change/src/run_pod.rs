@@ -266,14 +266,14 @@ fn valid_image(image: &str) -> bool {
 pub async fn run(flags: &Flags, globals: &Globals, attach: Option<&Attach>) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
     let name = flags.check(dry)?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, dry)?.typed();
     let pod = overrides::apply(&flags.build(name)?, &flags.overrides)?;
     let service = if flags.expose { Some(flags.service(name)?) } else { None };
     let cluster = globals.connect().await?;
     for object in service.iter() {
         let made = create(flags, &cluster, dry, object).await?;
         printer.done(&made, "created")?;
-        separate(flags, dry);
+        separate(flags);
     }
     let made = create(flags, &cluster, dry, &pod).await?;
     if !flags.attached() {
@@ -285,8 +285,8 @@ pub async fn run(flags: &Flags, globals: &Globals, attach: Option<&Attach>) -> R
 }
 
 /// A Service and a pod in YAML are kept apart once more than a printer would.
-fn separate(flags: &Flags, dry: DryRun) {
-    if dry == DryRun::Client && flags.out.output.as_deref() == Some("yaml") {
+fn separate(flags: &Flags) {
+    if flags.out.output.as_deref() == Some("yaml") {
         out::line("---");
     }
 }

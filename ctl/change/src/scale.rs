@@ -66,8 +66,10 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
         ..Select::default()
     };
     let found = select(&cluster, &chosen).await?;
-    if found.is_empty() {
-        return Err(error("no objects passed to scale"));
+    if found.iter().all(Result::is_err) {
+        let causes: Vec<String> =
+            found.iter().filter_map(|f| f.as_ref().err()).map(|e| format!(" {e}")).collect();
+        return Err(error(format!("no objects passed to scale{}", causes.concat())));
     }
     if found.len() > 1 && !flags.resource_version.is_empty() {
         return Err(error("cannot use --resource-version with multiple resources"));
@@ -91,21 +93,25 @@ async fn send(flags: &Flags, cluster: &Cluster, target: &Target, replicas: i64, 
     if flags.current_replicas < 0 && flags.resource_version.is_empty() {
         let patch = json!({"spec": {"replicas": replicas}});
         let sent = cluster.patch(kind, target.ns(), &target.name, sub, PatchType::Merge, &patch, write).await;
-        return sent.map(|_| ()).map_err(|e| failed(e, target));
+        return sent.map(|_| ()).map_err(|e| failed(e, target, "patch"));
     }
-    let mut scale = cluster.get(kind, target.ns(), &target.name, sub).await.map_err(|e| failed(e, target))?;
+    let mut scale =
+        cluster.get(kind, target.ns(), &target.name, sub).await.map_err(|e| failed(e, target, "get"))?;
     precondition(flags, &scale)?;
     scale["spec"]["replicas"] = json!(replicas);
     let sent = cluster.update(kind, target.ns(), &target.name, sub, &scale, write).await;
-    sent.map(|_| ()).map_err(|e| failed(e, target))
+    sent.map(|_| ()).map_err(|e| failed(e, target, "put"))
 }
 
-fn failed(cause: Error, target: &Target) -> anyhow::Error {
-    if cause.is_not_found() && !target.kind.subresources.iter().any(|s| s == "scale") {
-        let text = format!("could not find the requested resource");
-        return error(format!("scaling the resource failed with: {cause}; {text}")).context(text);
+/// A kind without the subresource is told apart by nothing but the server's general words.
+fn failed(cause: Error, target: &Target, method: &str) -> anyhow::Error {
+    match cause {
+        Error::Api(mut status) if status.message == "the server could not find the requested resource" => {
+            status.message += &format!(" ({method} {} {})", target.kind.group_resource(), target.name);
+            Error::Api(status).into()
+        }
+        other => other.into(),
     }
-    cause.into()
 }
 
 /// What was asked about the size and version before must hold.

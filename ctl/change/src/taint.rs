@@ -37,7 +37,7 @@ pub struct Flags {
 /// Runs the verb.
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     let dry = flags.dry_run.parse()?;
-    let printer = Printer::new(&flags.out, dry)?;
+    let printer = Printer::new(&flags.out, DryRun::None)?.typed();
     let at = flags.args.iter().position(|a| taints::is_taint(a)).unwrap_or(flags.args.len());
     let (resources, specs) = flags.args.split_at(at);
     if let Some(stray) = specs.iter().find(|arg| !taints::is_taint(arg)) {

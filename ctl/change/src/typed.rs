@@ -30,47 +30,68 @@ fn drop_null_times(object: &mut Value) {
 /// Compact JSON with the members in the order of the Go struct: `kind` and `apiVersion` first.
 pub fn compact(object: &Value) -> String {
     let mut out = String::new();
-    match of(object) {
-        Some(ty) => write(object, Some(ty), &mut out),
-        None => out.push_str(&coxctl_kit::print::json::compact(object)),
-    }
+    write(object, of(object), None, &mut out);
     out
 }
 
-fn write(value: &Value, ty: Option<&'static Type>, out: &mut String) {
-    let (Value::Object(map), Some(ty)) = (value, ty.filter(|t| !t.fields.is_empty())) else {
-        out.push_str(&coxctl_kit::print::json::compact(value));
-        return;
-    };
-    out.push('{');
-    for (at, name) in ordered(map.keys(), ty).into_iter().enumerate() {
-        if at > 0 {
-            out.push(',');
-        }
-        coxctl_kit::print::json::string(name, out);
-        out.push(':');
-        member(&map[name], name, ty, out);
-    }
-    out.push('}');
+/// Indented JSON with the members in the order of the Go struct.
+pub fn pretty(object: &Value) -> String {
+    let mut out = String::new();
+    write(object, of(object), Some(0), &mut out);
+    out + "\n"
 }
 
-fn member(value: &Value, name: &str, ty: &'static Type, out: &mut String) {
-    let field = ty.field(name).filter(|f| f.kind == FieldKind::Message);
-    let inner = field.and_then(machinery::schema::Field::ty);
-    match (value, field.map(|f| f.card)) {
-        (Value::Array(items), Some(Card::List)) => {
+/// Writes a value; `depth` is the indentation, none for JSON on one line.
+fn write(value: &Value, ty: Option<&'static Type>, depth: Option<usize>, out: &mut String) {
+    let inner = depth.map(|d| d + 1);
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            out.push('{');
+            let names = match ty.filter(|t| !t.fields.is_empty()) {
+                Some(ty) => ordered(map.keys(), ty),
+                None => map.keys().map(String::as_str).collect(),
+            };
+            for (at, name) in names.into_iter().enumerate() {
+                separate(at, inner, out);
+                coxctl_kit::print::json::string(name, out);
+                out.push_str(if depth.is_some() { ": " } else { ":" });
+                write(&map[name], member_type(ty, name), inner, out);
+            }
+            newline(depth, out);
+            out.push('}');
+        }
+        Value::Array(items) if !items.is_empty() => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                write(item, inner, out);
+                separate(at, inner, out);
+                write(item, ty, inner, out);
             }
+            newline(depth, out);
             out.push(']');
         }
-        (_, Some(Card::One)) => write(value, inner, out),
-        _ => out.push_str(&coxctl_kit::print::json::compact(value)),
+        plain => out.push_str(&coxctl_kit::print::json::compact(plain)),
     }
+}
+
+fn separate(at: usize, depth: Option<usize>, out: &mut String) {
+    if at > 0 {
+        out.push(',');
+    }
+    newline(depth, out);
+}
+
+fn newline(depth: Option<usize>, out: &mut String) {
+    if let Some(depth) = depth {
+        out.push('\n');
+        out.push_str(&"    ".repeat(depth));
+    }
+}
+
+/// The type of a member or of its items. Maps are written in the order of their keys.
+fn member_type(ty: Option<&'static Type>, name: &str) -> Option<&'static Type> {
+    let field = ty?.field(name)?;
+    let known = field.kind == FieldKind::Message && field.card != Card::Map;
+    if known { field.ty() } else { None }
 }
 
 /// Members in the struct's order. Field numbers follow it except where fields were put in later.

@@ -45,7 +45,8 @@ pub async fn view(flags: &ViewLast, globals: &Globals) -> Result<i32> {
     };
     let found = select(&cluster, &chosen).await?;
     each(found, async |target| {
-        let Some(text) = last_applied(&target.object) else { return Err(none_on(&target).into()) };
+        // An object without it says nothing, here as in kubectl.
+        let Some(text) = last_applied(&target.object) else { return Ok(()) };
         let object: Value = serde_json::from_str(text)?;
         match flags.output.as_str() {
             "json" => out::put(&indented(&object)),
@@ -102,7 +103,7 @@ pub async fn set(flags: &SetLast, globals: &Globals) -> Result<i32> {
         }
         let text = remembered(&target.object);
         if last_applied(&live) == Some(text.as_str()) {
-            out::line(&format!("set-last-applied {}: no changes required.", target.source));
+            out::line(&format!("set-last-applied {}: no changes required.", target.name));
             return Ok(());
         }
         let patched = send(&cluster, &target, dry, &text, None, &live).await?;

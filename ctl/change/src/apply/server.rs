@@ -53,12 +53,8 @@ fn refused(cause: Error) -> Error {
     if cause.is_conflict() {
         return Error::message(format!("{cause}\n{HELP}"));
     }
-    let unsupported = cause.status().is_some_and(|status| status.code == 415);
-    if unsupported {
-        return Error::message(
-            "Server-side apply not available on the server: (must be kubernetes version 1.16 or later)"
-                .to_string(),
-        );
+    if cause.status().is_some_and(|status| status.code == 415) {
+        return Error::message(format!("Server-side apply not available on the server: ({cause})"));
     }
     cause
 }

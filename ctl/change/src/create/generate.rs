@@ -47,7 +47,7 @@ impl Options {
     pub fn printer(&self) -> Result<(Printer, DryRun)> {
         let dry = self.dry_run.parse()?;
         self.validate.word()?;
-        Ok((Printer::new(&self.out, dry)?, dry))
+        Ok((Printer::new(&self.out, dry)?.typed(), dry))
     }
 
     /// Sends a generated object unless the run is dry, and prints it.

@@ -15,6 +15,7 @@ macro_rules! generator {
     ($(#[$doc:meta])* $name:ident { $($(#[$flag:meta])* $field:ident: $ty:ty),* $(,)? }) => {
         $(#[$doc])*
         #[derive(clap::Args, Clone, Debug)]
+        #[group(skip)]
         pub struct $name {
             /// NAME
             #[arg(value_name = "NAME")]
@@ -269,7 +270,9 @@ async fn resolve(wanted: Vec<Wanted>, globals: &Globals) -> Result<Vec<Wanted>> 
             continue;
         }
         let dot = if one.group.is_empty() { "" } else { "." };
-        let kind = cluster.kind(&format!("{}{dot}{}", one.resource, one.group)).await?;
+        let kind = cluster.kind(&format!("{}{dot}{}", one.resource, one.group)).await;
+        let kind =
+            kind.map_err(|e| if e.status().is_none() { coxctl_kit::Error::Plain(e.to_string()) } else { e })?;
         out.push(Wanted { group: kind.group, resource: kind.plural, subresource: one.subresource });
     }
     Ok(out)

@@ -27,6 +27,13 @@ pub struct Create {
     pub kind: Option<CreateKind>,
 }
 
+impl Create {
+    /// Whether `--user` names subjects of a binding.
+    pub fn names_users(&self) -> bool {
+        matches!(self.kind, Some(CreateKind::RoleBinding(_) | CreateKind::ClusterRoleBinding(_)))
+    }
+}
+
 /// What can be created without a file.
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum CreateKind {

@@ -7,7 +7,7 @@ mod evict;
 pub use decide::controller;
 pub use drain::{Drain, run as drain};
 
-use crate::flags::{DryRun, DryRunFlag, error, usage};
+use crate::flags::{DryRun, DryRunFlag, usage};
 use crate::output::{named, suffix};
 use crate::target::{Select, Target, each, select};
 use anyhow::Result;
@@ -46,7 +46,7 @@ async fn nodes(
         return Err(usage(format!("USAGE: {verb} NODE [flags]"), verb));
     }
     if !args.is_empty() && !labels.is_empty() {
-        return Err(error("cannot specify both a node name and a --selector option"));
+        return Err(usage("cannot specify both a node name and a --selector option", verb));
     }
     let bare = |arg: &String| arg.split_once('/').map_or(arg.as_str(), |(_, name)| name).to_string();
     let mut words = vec!["nodes".to_string()];

@@ -74,6 +74,13 @@ pub fn from_object(object: &Value, keys: &[String], prefix: &str) -> Option<Vec<
     Some(chosen.map(variable).collect())
 }
 
+/// Chosen keys that can't be variables' names as they are, with what becomes of them.
+pub fn renamed(object: &Value, keys: &[String]) -> Vec<(String, String)> {
+    let data = object["data"].as_object().cloned().unwrap_or_default();
+    let chosen = data.keys().filter(|key| keys.is_empty() || keys.contains(key));
+    chosen.map(|key| (key.clone(), env_name(key))).filter(|(key, name)| key != name).collect()
+}
+
 fn env_name(key: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_uppercase() } else { '_' };
     key.chars().map(letter).collect()

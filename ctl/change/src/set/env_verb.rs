@@ -76,12 +76,16 @@ fn read_stdin() -> Result<String> {
 /// Variables that refer to keys of the ConfigMaps and Secrets of `--from`.
 async fn imported(flags: &Flags, cluster: &Cluster) -> Result<Vec<Value>> {
     let args = [flags.from.clone()];
-    let mut out = Vec::new();
+    let mut variables = Vec::new();
     for target in select(cluster, &Select { args: &args, ..Select::default() }).await? {
-        let made = env::from_object(&target?.object, &flags.keys, &flags.prefix);
-        out.extend(made.ok_or_else(|| error("unsupported resource specified in --from"))?);
+        let target = target?;
+        let made = env::from_object(&target.object, &flags.keys, &flags.prefix);
+        variables.extend(made.ok_or_else(|| error("unsupported resource specified in --from"))?);
+        for (key, name) in env::renamed(&target.object, &flags.keys) {
+            out::note(&format!("Warning: key {key} transferred to {name}"));
+        }
     }
-    Ok(out)
+    Ok(variables)
 }
 
 async fn one(
@@ -93,7 +97,7 @@ async fn one(
     target: Target,
 ) -> Result<()> {
     let mut after = target.object.clone();
-    let Some(spec) = pod_spec_mut(&mut after) else { return Ok(()) };
+    let spec = pod_spec_mut(&mut after).ok_or_else(|| super::verbs::no_template(&target))?;
     let mut chosen = containers_mut(spec, &flags.containers);
     if chosen.is_empty() {
         let pattern = &flags.containers;

@@ -107,7 +107,7 @@ async fn finish(
         return Ok(());
     }
     if dry == DryRun::Client || common.local {
-        return printer.done(&after, words.done);
+        return printer.done(&crate::typed::canonical(&after), words.done);
     }
     let how = if target.is_builtin() { PatchType::Strategic } else { PatchType::Merge };
     let write = write(&common.field_manager, dry, None);

@@ -31,6 +31,10 @@ pub async fn image(flags: &Image, globals: &Globals) -> Result<i32> {
         return Err(nothing_named());
     }
     if images.is_empty() {
+        // What the other words mean is complained about first.
+        let cluster = globals.connect().await?;
+        let found = select(&cluster, &flags.common.select(&resources)).await?;
+        found.into_iter().collect::<Result<Vec<Target>, _>>()?;
         return Err(error("at least one image update is required"));
     }
     let words = Words {
@@ -144,7 +148,10 @@ pub async fn subject(flags: &Subject, globals: &Globals) -> Result<i32> {
         Words { done: "subjects updated", failed: "failed to patch subjects to rolebinding:", silent: true };
     change(&flags.common, globals, &flags.args, &words, |target| {
         if !target.kind.kind.ends_with("RoleBinding") {
-            return Err(error("setting subjects is only supported for RoleBinding/ClusterRoleBinding"));
+            let name = target.plural_name();
+            return Err(error(format!(
+                "{name} setting subjects is only supported for RoleBinding/ClusterRoleBinding"
+            )));
         }
         let mut after = target.object.clone();
         let mut subjects = after["subjects"].as_array().cloned().unwrap_or_default();
@@ -180,8 +187,7 @@ pub async fn selector(flags: &Selector, globals: &Globals) -> Result<i32> {
     let found = select(&cluster, &common.select(resources)).await?;
     each(found, async |target| {
         if target.kind.kind != "Service" {
-            let text = format!("setting a selector is only supported for Services, not {}", target.kind.kind);
-            return Err(error(text));
+            return Err(error("setting a selector is only supported for Services"));
         }
         let mut after = target.object.clone();
         after["spec"]["selector"] = Value::Object(wanted.clone());
@@ -237,12 +243,12 @@ async fn change(
     .await
 }
 
-fn no_template(target: &Target) -> anyhow::Error {
-    let kind = &target.kind.kind;
-    error(format!(
-        "{}/{} the object is not a pod or does not have a pod template: {kind}",
-        target.kind.plural, target.name
-    ))
+/// What kinds without pods are told.
+pub(super) fn no_template(target: &Target) -> anyhow::Error {
+    let ty = crate::typed::of(&target.object)
+        .map_or_else(|| "unstructured.Unstructured".into(), |ty| ty.go_name());
+    let name = target.plural_name();
+    error(format!("{name} the object is not a pod or does not have a pod template: *{ty}"))
 }
 
 /// The complaint of a command line that names no object.
