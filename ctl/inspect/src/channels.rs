@@ -70,7 +70,7 @@ fn refused(cluster: &Cluster, error: kube::Error) -> Error {
             }))
         }
         kube::Error::UpgradeConnection(why) => Error::message(format!("unable to upgrade connection: {why}")),
-        other => coxctl_kit::connect::connect_error(&cluster.server, &other),
+        other => coxctl_kit::connect_error(&cluster.server, &other),
     }
 }
 

@@ -20,7 +20,7 @@ mod reach;
 pub mod verbs;
 pub mod watch;
 
-pub(crate) use reach::connect_error;
+pub use reach::connect_error;
 
 pub use call::{Answer, Call, ListOptions, PatchType, Write};
 pub use cluster::Cluster;
