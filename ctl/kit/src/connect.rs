@@ -38,7 +38,7 @@ impl Globals {
             return Ok(Some(Duration::from_secs(seconds)).filter(|limit| !limit.is_zero()));
         }
         crate::out::go_duration(text).map(Some).ok_or_else(|| {
-            Error::message(format!("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)"))
+            Error::message("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)")
         })
     }
 }
@@ -63,9 +63,20 @@ async fn from_files(globals: &Globals, mut merged: Kubeconfig) -> Result<(kube::
         cluster: Some(context.cluster.clone()),
         user: context.user.clone(),
     };
-    let config = kube::Config::from_custom_kubeconfig(merged, &options)
+    let proxied = merged.clusters.iter().filter(|entry| entry.name == context.cluster).any(|entry| {
+        entry
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.proxy_url.as_deref())
+            .is_some_and(|url| !url.is_empty())
+    });
+    let mut config = kube::Config::from_custom_kubeconfig(merged, &options)
         .await
         .map_err(|cause| Error::message(cause.to_string()))?;
+    if !proxied {
+        // Only a kubeconfig's own proxy is meant; the environment's is for other programs' traffic.
+        config.proxy_url = None;
+    }
     Ok((config, context.namespace))
 }
 

@@ -112,11 +112,11 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
 
 fn sorted(args: &GetArgs, mut table: Value) -> Value {
     let Some(field) = &args.sort_by else { return table };
-    if let Some(Value::Array(rows)) = table.get_mut("rows") {
-        if sort::by_field(rows, field, |row| &row["object"]).is_err() {
-            // kubectl shows no rows then, and doesn't say why.
-            table["rows"] = json!([]);
-        }
+    if let Some(Value::Array(rows)) = table.get_mut("rows")
+        && sort::by_field(rows, field, |row| &row["object"]).is_err()
+    {
+        // kubectl shows no rows then, and doesn't say why.
+        table["rows"] = json!([]);
     }
     table
 }

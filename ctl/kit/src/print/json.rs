@@ -99,7 +99,7 @@ fn json_number(number: &Number) -> String {
     format!("{float}")
 }
 
-/// A number as Go's `%v` and its YAML write it: an exponent from 1e21 on for integers' digits, from six digits on for floats.
+/// A number as Go's `%v` and its YAML write it: whole numbers plain, others with an exponent from 1e6 on.
 pub fn go_number(number: &Number) -> String {
     let Some(float) = number.as_f64().filter(|_| !number.is_i64() && !number.is_u64()) else {
         return number.to_string();
@@ -109,7 +109,7 @@ pub fn go_number(number: &Number) -> String {
     }
     let text = format!("{float:e}");
     let power: i32 = text.split_once('e').and_then(|(_, power)| power.parse().ok()).unwrap_or_default();
-    if (-4..21).contains(&power) { format!("{float}") } else { exponent(float, 2) }
+    if (-4..6).contains(&power) { format!("{float}") } else { exponent(float, 2) }
 }
 
 /// `1e+21`, with at least so many digits of the exponent.
@@ -125,6 +125,24 @@ fn exponent(float: f64, digits: usize) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn numbers_in_json_and_elsewhere() {
+        let table = [
+            ("12345678.25", "12345678.25", "1.234567825e+07"),
+            ("1.5", "1.5", "1.5"),
+            ("0.00001", "0.00001", "1e-05"),
+            ("123456.5", "123456.5", "123456.5"),
+            ("1e22", "1e+22", "1e+22"),
+            ("1e-7", "1e-7", "1e-07"),
+            ("12345678", "12345678", "12345678"),
+        ];
+        for (text, in_json, elsewhere) in table {
+            let value: Value = serde_json::from_str(text).expect("a number");
+            let Value::Number(number) = &value else { continue };
+            assert_eq!((compact(&value).as_str(), go_number(number).as_str()), (in_json, elsewhere));
+        }
+    }
 
     #[test]
     fn indented_as_go_does() {
