@@ -10,7 +10,7 @@ use coxctl_machine::clean;
 use coxctl_machine::made::Report;
 use futures::FutureExt;
 
-use crate::daemons::etcd as unit;
+use crate::daemons::{self, etcd as unit};
 use crate::etcd::client::{CALL, Files, connect_any, within};
 use crate::etcd::member;
 use crate::host::Host;
@@ -144,7 +144,8 @@ fn at_end() -> Result<bool> {
 /// The other members must not count on one that is about to lose its data. A failure is a warning: the data goes anyway.
 async fn leave(run: &Run) -> Result<()> {
     let Some(local) = run.local.as_ref().filter(|l| l.control_plane.is_some()) else { return Ok(()) };
-    if local.cluster.etcd.external.is_some() {
+    let begun = run.host.is_dry() || run.host.made().has_unit(daemons::ETCD);
+    if local.cluster.etcd.external.is_some() || !begun {
         return Ok(());
     }
     if run.host.is_dry() {

@@ -73,7 +73,8 @@ impl Fault {
     pub fn patience(&self, limit: Duration, explicit: bool) -> Duration {
         let usual = match self {
             Self::Unreachable { .. } => Duration::from_secs(30),
-            Self::NoClusterInfo { .. } | Self::NotApi { .. } => Duration::from_secs(20),
+            Self::NoClusterInfo { .. } => Duration::from_secs(20),
+            Self::NotApi { .. } => Duration::from_secs(3),
             Self::UnknownToken { .. } => Duration::from_secs(5),
             Self::Unknown { .. } => Duration::from_secs(5),
             Self::BadSignature { .. } => Duration::from_secs(1),

@@ -34,6 +34,18 @@ pub static JOIN: &[Phase<Run>] =
     &[Phase::step("mark-control-plane", "Mark a node as a control-plane", |r| mark(r).boxed_local())
         .together()];
 
+/// Can this machine get the shared certificates? Asked before anything is changed.
+pub async fn certificates_at_hand(run: &Run) -> Result<()> {
+    let Some(control) = &run.config.join.control_plane else { return Ok(()) };
+    let cluster = &run.fetched().await?.cluster;
+    let files = upload::files(cluster);
+    if control.certificate_key.is_empty() {
+        return present(&cluster.certificates_dir, &files);
+    }
+    let data = secret(run).await?;
+    files.iter().try_for_each(|(file, _)| upload::open_file(&data, file, &control.certificate_key).map(drop))
+}
+
 /// Fetches and opens the shared certificates; without a key they must be here already.
 async fn download(run: &Run) -> Result<()> {
     let Some(control) = &run.config.join.control_plane else { return Ok(()) };

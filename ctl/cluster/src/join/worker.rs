@@ -21,6 +21,7 @@ pub async fn preflight(run: &Run) -> Result<()> {
     let wanted = wanted(run).await?;
     node::preflight(&run.host, &wanted, &run.config.join.node_registration.ignore_preflight_errors).await?;
     alone(run).await?;
+    super::control_plane::certificates_at_hand(run).await?;
     if !run.host.is_dry() {
         run.host.made().begin("join", &wanted.fingerprint)?;
     }

@@ -152,7 +152,7 @@ async fn go(run: &Run) -> Result<()> {
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     if let Err(error) = result {
-        say::warn("upgrade", format_args!("{error:#}"));
+        say::warn("upgrade", &error);
         steps::back(run, journal.from.as_deref()).await.context("going back failed too")?;
         journal.end(&run.host)?;
         bail!("the upgrade to {} failed and was taken back: {error:#}", run.to);
