@@ -47,23 +47,12 @@ impl Store {
 
     /// All files as one document; the first that names a thing wins.
     pub fn merged(&self) -> Value {
-        let mut all = empty();
-        for document in self.files.iter().filter_map(|(_, document)| document.as_ref()) {
-            for section in [Section::Clusters, Section::Users, Section::Contexts] {
-                let (list, _) = section.keys();
-                for entry in document[list].as_array().into_iter().flatten() {
-                    if find(&all, section, name(entry)).is_none() {
-                        push(&mut all, section, entry.clone());
-                    }
-                }
-            }
-            if all["current-context"] == "" {
-                all["current-context"] =
-                    document.get("current-context").cloned().unwrap_or_else(|| "".into());
-            }
-        }
-        tidy(&mut all);
-        all
+        merge(self.files.iter().filter_map(|(_, document)| document.clone()))
+    }
+
+    /// The same, with the names of files made absolute: they are relative to the kubeconfig that holds them.
+    pub fn merged_absolute(&self) -> Value {
+        merge(self.files.iter().filter_map(|(path, document)| Some(absolute(document.clone()?, path))))
     }
 
     /// The body of an entry of the merged files.
@@ -144,6 +133,39 @@ impl Store {
         write(path, &yaml::document(document))
             .map_err(|cause| Error::message(format!("open {}: {}", path.display(), files::os_text(&cause))))
     }
+}
+
+fn merge(documents: impl Iterator<Item = Value>) -> Value {
+    let mut all = empty();
+    for document in documents {
+        for section in [Section::Clusters, Section::Users, Section::Contexts] {
+            for entry in document[section.keys().0].as_array().into_iter().flatten() {
+                if find(&all, section, name(entry)).is_none() {
+                    push(&mut all, section, entry.clone());
+                }
+            }
+        }
+        if all["current-context"] == "" {
+            all["current-context"] = document.get("current-context").cloned().unwrap_or_else(|| "".into());
+        }
+    }
+    tidy(&mut all);
+    all
+}
+
+fn absolute(mut document: Value, file: &Path) -> Value {
+    let dir = file.parent().unwrap_or(Path::new(""));
+    for section in [Section::Clusters, Section::Users] {
+        let (list, body) = section.keys();
+        for entry in document[list].as_array_mut().into_iter().flatten() {
+            for key in ["certificate-authority", "client-certificate", "client-key"] {
+                if let Some(path) = entry[body][key].as_str().filter(|path| !path.is_empty()) {
+                    entry[body][key] = dir.join(path).display().to_string().into();
+                }
+            }
+        }
+    }
+    document
 }
 
 fn empty() -> Value {

@@ -58,7 +58,8 @@ const ORDER: &[&str] = &[
 
 /// Prints the merged files.
 pub fn view(args: &ViewArgs, globals: &Globals) -> Result<i32> {
-    let mut config = Store::load(globals)?.merged();
+    let store = Store::load(globals)?;
+    let mut config = if args.flatten { store.merged_absolute() } else { store.merged() };
     if let Some(context) = &globals.context {
         config["current-context"] = context.as_str().into();
     }
@@ -86,7 +87,7 @@ fn each_body(
     config: &mut Value,
     mut change: impl FnMut(&mut Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    for section in [Section::Clusters, Section::Users] {
+    for section in [Section::Users, Section::Clusters] {
         let (list, body) = section.keys();
         for entry in config[list].as_array_mut().into_iter().flatten() {
             entry[body].as_object_mut().map_or(Ok(()), &mut change)?;
@@ -167,7 +168,13 @@ fn write(value: &Value, depth: usize, out: &mut String) {
     let close = "    ".repeat(depth);
     match value {
         Value::Object(map) if !map.is_empty() => {
-            let rank = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+            // A plug-in's version is declared after its environment.
+            let plugin = map.contains_key("command");
+            let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+            let rank = |key: &str| match plugin && key == "apiVersion" {
+                true => (place("env"), true),
+                false => (place(key), false),
+            };
             let mut pairs: Vec<(&String, &Value)> = map.iter().collect();
             pairs.sort_by_key(|(key, _)| rank(key));
             let lines: Vec<String> = pairs
