@@ -107,6 +107,15 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
+/// Permission bits of a file or directory.
+///
+/// # Errors
+/// When it isn't there.
+pub fn mode(path: &Path) -> Result<u32> {
+    let meta = fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?;
+    Ok(meta.permissions().mode() & 0o7777)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -158,7 +158,8 @@ impl Made {
         // A directory that we recorded as such is ours, whatever is inside by now was recorded too.
         let existed = files::there(path) && !self.contains(path);
         let keep = if existed { files::names(path)? } else { Vec::new() };
-        self.push(Entry::Contents { path: path.into(), existed, keep })?;
+        let mode = if existed { Some(files::mode(path)?) } else { None };
+        self.push(Entry::Contents { path: path.into(), existed, mode, keep })?;
         if existed { Ok(()) } else { self.make_dir(path, 0o755) }
     }
 

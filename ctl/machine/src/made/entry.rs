@@ -28,6 +28,9 @@ pub enum Entry {
         /// It was there before, so it stays.
         #[serde(default)]
         existed: bool,
+        /// Its mode then, which it gets back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
         /// Names that were in it before, so they stay.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         keep: Vec<String>,
@@ -71,7 +74,7 @@ impl Entry {
     /// Whether it makes `path` ours.
     pub fn covers(&self, path: &Path) -> bool {
         match self {
-            Self::Contents { path: dir, existed, keep } => match path.strip_prefix(dir) {
+            Self::Contents { path: dir, existed, keep, .. } => match path.strip_prefix(dir) {
                 Ok(rest) => rest
                     .components()
                     .next()

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -110,7 +111,7 @@ impl Made {
             Entry::File { path, before } => file(path, before.as_deref()),
             Entry::Link { path, before } => link(path, before.as_deref()),
             Entry::Dir { path } => dir(path),
-            Entry::Contents { path, existed, keep } => contents(path, *existed, keep),
+            Entry::Contents { path, existed, mode, keep } => contents(path, *existed, *mode, keep),
             Entry::Unit { name } => {
                 services.remove(name)?;
                 Ok(Outcome::Gone(entry.named()))
@@ -227,7 +228,7 @@ fn some_of(names: &[String]) -> String {
     if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
 }
 
-fn contents(path: &Path, existed: bool, keep: &[String]) -> Result<Outcome> {
+fn contents(path: &Path, existed: bool, mode: Option<u32>, keep: &[String]) -> Result<Outcome> {
     let shown = path.display().to_string();
     if !files::there(path) {
         return Ok(Outcome::Nothing);
@@ -238,6 +239,10 @@ fn contents(path: &Path, existed: bool, keep: &[String]) -> Result<Outcome> {
     }
     if !existed {
         return dir(path);
+    }
+    if let Some(mode) = mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("giving {shown} its mode back"))?;
     }
     Ok(if ours.is_empty() { Outcome::Nothing } else { Outcome::Gone(format!("contents of {shown}")) })
 }
