@@ -1,6 +1,7 @@
 //! `config`: kubeconfig files.
 
 mod change;
+mod property;
 mod store;
 mod view;
 
@@ -114,6 +115,12 @@ pub struct SetCredentialsArgs {
     /// API version of the exec credential plugin
     #[arg(long = "exec-api-version")]
     pub exec_api_version: Option<String>,
+    /// InteractiveMode of the exec credentials plugin: Never, IfAvailable or Always
+    #[arg(long = "exec-interactive-mode")]
+    pub exec_interactive_mode: Option<String>,
+    /// ProvideClusterInfo of the exec credentials plugin
+    #[arg(long = "exec-provide-cluster-info")]
+    pub exec_provide_cluster_info: bool,
     /// New arguments for the exec credential plugin command
     #[arg(long = "exec-arg", value_delimiter = ',')]
     pub exec_arg: Vec<String>,
@@ -143,8 +150,8 @@ pub fn run(command: &ConfigCommand, globals: &Globals) -> Result<i32> {
         ConfigCommand::SetContext(args) => change::set_context(args, globals),
         ConfigCommand::SetCluster(args) => change::set_cluster(args, globals),
         ConfigCommand::SetCredentials(args) => change::set_credentials(args, globals),
-        ConfigCommand::Set(args) => change::set(args, globals),
-        ConfigCommand::Unset { property } => change::unset(property, globals),
+        ConfigCommand::Set(args) => property::set(args, globals),
+        ConfigCommand::Unset { property } => property::unset(property, globals),
         ConfigCommand::RenameContext { old, new } => change::rename(old, new, globals),
         ConfigCommand::DeleteContext { name } => change::delete(Section::Contexts, name, globals),
         ConfigCommand::DeleteCluster { name } => change::delete(Section::Clusters, name, globals),
