@@ -76,7 +76,8 @@ impl Cluster {
 
     /// The response's head, after the retries the server asked for; warnings are printed.
     async fn begin(&self, call: &Call) -> Result<Response<Body>> {
-        let mut left = RETRIES;
+        // A refused eviction is the caller's to tell about and to repeat.
+        let mut left = if call.path.ends_with("/eviction") { 0 } else { RETRIES };
         loop {
             let response =
                 self.client.send(self.request(call)?).await.map_err(|cause| self.unreachable(&cause))?;
