@@ -150,7 +150,15 @@ fn run(program: &str, line: &str, files: &Path, namespace: &str) -> Result<Said>
 
 /// Makes equal what differs from run to run: ids, revisions, times, ages, random name endings.
 pub fn even(text: &str) -> String {
-    const RULES: [(&str, &str); 7] = [
+    const RULES: [(&str, &str); 14] = [
+        // What kubectl says differently before and after 1.34, or when it is built in another way.
+        (r#"(?m)^ *"?creationTimestamp"?: null,?\n"#, ""),
+        (r"\b(deleted) from \S+ namespace", "$1"),
+        (r#"(?m)^E\d{4} \S+ +\d+ run\.go:\d+\] "command failed" err="(.*)"$"#, "error: $1"),
+        (r#"\\""#, "\""),
+        (r"\b(LIVE|MERGED)-[A-Za-z0-9]+", "$1"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "TIME"),
+        (r"\bwas \d{3,}\b", "was RV"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UID"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
         (r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),

@@ -29,13 +29,18 @@ pub fn with_last_applied(mut object: Value, text: &str) -> Value {
     object
 }
 
-/// The text to remember an object of a file by: compact JSON that always has a map of annotations, and a newline.
-pub fn remembered(object: &Value) -> String {
-    let mut bare = without_last_applied(object);
-    if !bare["metadata"]["annotations"].is_object() {
-        bare["metadata"]["annotations"] = json!({});
+/// The object as it is remembered: without the annotation, but always with a map of annotations.
+pub fn bare(object: &Value) -> Value {
+    let mut out = without_last_applied(object);
+    if !out["metadata"]["annotations"].is_object() {
+        out["metadata"]["annotations"] = json!({});
     }
-    compact(&bare) + "\n"
+    out
+}
+
+/// The text to remember an object of a file by: compact JSON and a newline.
+pub fn remembered(object: &Value) -> String {
+    compact(&bare(object)) + "\n"
 }
 
 /// The object of a file as it is to be applied: with the annotation about itself.

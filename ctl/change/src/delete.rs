@@ -163,9 +163,8 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     let options = Deletion { propagation, grace };
     let (gone, mut errors) = delete_all(flags, &cluster, found, dry, &options).await;
     if flags.wait && dry == DryRun::None {
-        if let Err(e) = wait_for(&cluster, &gone, timeout.unwrap_or(LONGEST)).await {
-            errors.push(kit_error(e));
-        }
+        let waited = wait_for(&cluster, &gone, timeout.unwrap_or(LONGEST)).await;
+        errors.extend(waited.err().map(kit_error));
     }
     finish(errors)
 }

@@ -1,6 +1,6 @@
 //! `diff`: what apply would change, shown by a program for differences.
 
-use crate::annotation::without_last_applied;
+use crate::annotation::bare;
 use crate::apply::plan;
 use crate::flags::{DryRun, error, write};
 use crate::target::{Select, Target, finish, kit_error, select};
@@ -108,9 +108,10 @@ async fn merged(flags: &Flags, cluster: &Cluster, target: &Target, live: Option<
     let manager = flags.field_manager.as_deref().unwrap_or("kubectl-client-side-apply");
     let write = write(manager, DryRun::Server, None);
     // The annotation about what was applied last is no difference anybody asked for.
-    let modified = without_last_applied(&target.object);
+    let modified = bare(&target.object);
+
     let Some(live) = live else {
-        return Ok(cluster.create(kind, target.ns(), &modified, &write).await?);
+        return Ok(cluster.create(kind, target.ns(), &target.object, &write).await?);
     };
     let mut step = plan(&modified, live).map_err(error)?;
     if step.patch == json!({}) {

@@ -67,9 +67,9 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     };
     let found = select(&cluster, &chosen).await?;
     if found.iter().all(Result::is_err) {
-        let causes: Vec<String> =
-            found.iter().filter_map(|f| f.as_ref().err()).map(|e| format!(" {e}")).collect();
-        return Err(error(format!("no objects passed to scale{}", causes.concat())));
+        let causes: Vec<Error> = found.into_iter().filter_map(Result::err).collect();
+        let space = if causes.is_empty() { String::new() } else { format!(" {}", Error::Many(causes)) };
+        return Err(error(format!("no objects passed to scale{space}")));
     }
     if found.len() > 1 && !flags.resource_version.is_empty() {
         return Err(error("cannot use --resource-version with multiple resources"));

@@ -54,7 +54,8 @@ fn one(text: &str, spec: &str, removal: bool) -> Result<Taint> {
         [front, effect] => ((*front).to_string(), (*effect).to_string()),
         _ => bail!("invalid taint spec: {spec}"),
     };
-    if !EFFECTS.contains(&effect.as_str()) && !(removal && effect.is_empty()) {
+    let any = removal && effect.is_empty();
+    if !any && !EFFECTS.contains(&effect.as_str()) {
         bail!("invalid taint effect: {effect}, unsupported taint effect");
     }
     let (key, value) = match front.split('=').collect::<Vec<_>>().as_slice() {

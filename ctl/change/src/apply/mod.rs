@@ -29,6 +29,7 @@ pub struct Apply {
 
 /// Verbs about what was applied last.
 #[derive(clap::Subcommand, Clone, Debug)]
+#[allow(clippy::enum_variant_names, reason = "the names are those of the verbs")]
 pub enum ApplyCommand {
     /// Edit latest last-applied-configuration annotations of a resource/object.
     EditLastApplied(EditLast),

@@ -30,7 +30,8 @@ type Pairs = Vec<(String, Vec<u8>)>;
 
 impl Sources {
     fn read(&self) -> Result<Pairs> {
-        if !self.from_env_file.is_empty() && !(self.from_file.is_empty() && self.from_literal.is_empty()) {
+        let others = self.from_file.len() + self.from_literal.len();
+        if others > 0 && !self.from_env_file.is_empty() {
             bail!("from-env-file cannot be combined with from-file or from-literal");
         }
         let mut pairs = Pairs::new();
@@ -229,7 +230,7 @@ fn read_source(source: &str, pairs: &mut Pairs) -> Result<()> {
     let found = std::fs::metadata(path).map_err(|e| anyhow!("error reading {path}: {}", go_error(&e)))?;
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("error reading {}", path.display()));
     if !found.is_dir() {
-        let key = key.map_or_else(|| path.rsplit('/').next().unwrap_or(path), |key| key);
+        let key = key.unwrap_or_else(|| path.rsplit('/').next().unwrap_or(path));
         pairs.push((key.into(), read(Path::new(path))?));
         return Ok(());
     }

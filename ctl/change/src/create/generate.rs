@@ -54,7 +54,7 @@ impl Options {
     pub async fn finish(&self, globals: &Globals, made: Generated) -> Result<Value> {
         let (printer, dry) = self.printer()?;
         if dry == DryRun::Client && !needs_namespace(globals) {
-            return self.print(&printer, typed::canonical(&made.object), &made);
+            return self.print(&printer, self.remembering(typed::canonical(&made.object)), &made);
         }
         let cluster = globals.connect().await?;
         let object = self.send(&cluster, dry, &made).await?;
@@ -62,9 +62,13 @@ impl Options {
     }
 
     fn print(&self, printer: &Printer, object: Value, made: &Generated) -> Result<Value> {
-        let shown = if self.save_config { annotated(object) } else { object };
-        printer.done(&shown, made.word)?;
-        Ok(shown)
+        printer.done(&object, made.word)?;
+        Ok(object)
+    }
+
+    /// The object with the annotation that `--save-config` asks for.
+    fn remembering(&self, object: Value) -> Value {
+        if self.save_config { annotated(object) } else { object }
     }
 
     async fn send(&self, cluster: &Cluster, dry: DryRun, made: &Generated) -> Result<Value> {
@@ -73,10 +77,10 @@ impl Options {
         if builtin.namespaced && cluster.namespace_given && object["metadata"]["namespace"].is_null() {
             object["metadata"]["namespace"] = json!(cluster.namespace);
         }
+        let body = self.remembering(object);
         if dry == DryRun::Client {
-            return Ok(object);
+            return Ok(body);
         }
-        let body = if self.save_config { annotated(object) } else { object };
         let manager = self.field_manager.as_deref().unwrap_or(made.manager);
         let write = write(manager, dry, Some(self.validate.word()?));
         let namespace = body["metadata"]["namespace"].as_str().unwrap_or(&cluster.namespace).to_string();

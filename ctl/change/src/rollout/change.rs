@@ -80,7 +80,7 @@ fn changed(verb: Verb, object: &Value, now: &str) -> Result<Value, String> {
 
 /// Runs one of the three.
 pub async fn run(verb: Verb, flags: &Flags, globals: &Globals) -> Result<i32> {
-    let printer = Printer::new(&flags.out, DryRun::None)?;
+    let printer = Printer::new(&flags.out, DryRun::None)?.typed().apart();
     let chosen = flags.common.select()?;
     let cluster = globals.connect().await?;
     let found = select(&cluster, &chosen).await?;

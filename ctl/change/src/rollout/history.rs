@@ -54,6 +54,7 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
             return print_objects(flags, &printer, &revisions);
         }
         let text = match flags.revision {
+            _ if revisions.is_empty() => "No rollout history found.".to_string(),
             0 => overview(&revisions),
             number => details(&revisions, number)?,
         };

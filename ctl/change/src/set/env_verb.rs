@@ -56,7 +56,7 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
         return Err(error("--list and --output may not be specified together"));
     }
     let dry = flags.common.dry_run.parse()?;
-    let printer = Printer::new(&flags.common.out, dry)?;
+    let printer = Printer::new(&flags.common.out, dry)?.typed();
     changes.extend(flags.env.iter().cloned());
     let mut wanted = env::parse(&changes, read_stdin)?;
     let cluster = globals.connect().await?;

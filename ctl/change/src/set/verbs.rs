@@ -182,7 +182,7 @@ pub async fn selector(flags: &Selector, globals: &Globals) -> Result<i32> {
     let wanted = match_labels(text)?;
     let common = &flags.common;
     let dry = common.dry_run.parse()?;
-    let printer = Printer::new(&common.out, dry)?;
+    let printer = Printer::new(&common.out, dry)?.typed();
     let cluster = globals.connect().await?;
     let found = select(&cluster, &common.select(resources)).await?;
     each(found, async |target| {
@@ -233,7 +233,7 @@ async fn change(
     edit: impl Fn(&Target) -> Result<Value>,
 ) -> Result<i32> {
     let dry = common.dry_run.parse()?;
-    let printer = Printer::new(&common.out, dry)?;
+    let printer = Printer::new(&common.out, dry)?.typed();
     let cluster = globals.connect().await?;
     let found = select(&cluster, &common.select(args)).await?;
     each(found, async |target| {
