@@ -1,13 +1,14 @@
 //! Which objects a command line means: files, `TYPE NAME…`, `TYPE/NAME…`, or types with selectors.
 
 mod given;
+mod refused;
 
 use serde_json::Value;
 
 use crate::files::{self, FileArgs};
-use crate::print::gotext::quote;
 use crate::{Cluster, Error, Kind, ListOptions, Result};
 use given::given;
+pub use refused::listing;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -279,24 +280,4 @@ async fn lists(cluster: &Cluster, types: &str, namespace: Option<String>) -> Res
     let kinds = kinds(cluster, types).await?;
     let list = |kind: Kind| Wanted::List { namespace: namespace.clone().filter(|_| kind.namespaced), kind };
     Ok(kinds.into_iter().map(list).collect())
-}
-
-/// What a refused list was about, in kubectl's words.
-pub fn listing(error: Error, kind: &Kind, options: &ListOptions) -> Error {
-    let Error::Api(mut status) = error else { return error };
-    if status.reason == "BadRequest" || status.reason == "NotFound" {
-        let resource = quote(&format!("{}/{}, Resource={}", kind.group, kind.version, kind.plural));
-        let text = |selector: &Option<String>| selector.clone().unwrap_or_default();
-        let (labels, fields) = (text(&options.labels), text(&options.fields));
-        status.message = match labels.is_empty() && fields.is_empty() {
-            true => format!("Unable to list {resource}: {}", status.message),
-            false => format!(
-                "Unable to find {resource} that match label selector {}, field selector {}: {}",
-                quote(&labels),
-                quote(&fields),
-                status.message
-            ),
-        };
-    }
-    Error::Api(status)
 }

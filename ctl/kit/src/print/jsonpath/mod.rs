@@ -2,6 +2,7 @@
 
 mod eval;
 mod parse;
+mod quoted;
 
 use std::borrow::Cow;
 
