@@ -134,15 +134,14 @@ async fn others(local: &Local) -> Vec<(String, bool)> {
     let Some(first) = endpoints.first() else { return Vec::new() };
     let Ok(mut client) = connect(first, &files).await else { return Vec::new() };
     let members = member::list(&mut client).await.unwrap_or_default();
-    let mut all = Vec::new();
-    for member in members.iter().filter(|m| m.name != local.node) {
-        let mut alive = false;
-        for url in &member.clients {
-            alive |= asked(url, &files).await.is_ok();
+    let each = members.iter().filter(|m| m.name != local.node).map(|member| {
+        let files = &files;
+        async move {
+            let asked = futures::future::join_all(member.clients.iter().map(|url| asked(url, files))).await;
+            (member.name.clone(), asked.iter().any(Result::is_ok))
         }
-        all.push((member.name.clone(), alive));
-    }
-    all
+    });
+    futures::future::join_all(each).await
 }
 
 async fn asked(url: &str, files: &Files) -> Result<etcd_client::StatusResponse> {
