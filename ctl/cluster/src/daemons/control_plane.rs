@@ -125,9 +125,11 @@ mod tests {
     use coxctl_config::{Arg, ExternalEtcd};
 
     fn cluster() -> ClusterConfiguration {
-        let mut cluster = ClusterConfiguration::default();
-        cluster.certificates_dir = "/etc/kubernetes/pki".into();
-        cluster.cluster_name = "kubernetes".into();
+        let mut cluster = ClusterConfiguration {
+            certificates_dir: "/etc/kubernetes/pki".into(),
+            cluster_name: "kubernetes".into(),
+            ..ClusterConfiguration::default()
+        };
         cluster.networking.dns_domain = "cluster.local".into();
         cluster.networking.service_subnet = "10.96.0.0/12".into();
         cluster

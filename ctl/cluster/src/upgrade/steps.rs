@@ -96,7 +96,7 @@ fn version_dir(version: &str) -> PathBuf {
 
 /// Is a program of two directories another one? One that is not in the new directory comes from elsewhere and stays.
 fn differs(old: &Path, new: &Path, program: &str) -> bool {
-    let digest = |dir: &Path| std::fs::read(dir.join(program)).ok().map(|b| Sha256::digest(b));
+    let digest = |dir: &Path| std::fs::read(dir.join(program)).ok().map(Sha256::digest);
     match (digest(old), digest(new)) {
         (_, None) => false,
         (old, new) => old != new,
