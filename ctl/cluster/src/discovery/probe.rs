@@ -1,5 +1,6 @@
 //! One HTTPS request with the eyes open: what the server shows is kept, whether it is trusted or not.
 
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::Fault;
 
 /// Deadline of connecting, and of all that follows.
 const CONNECT: Duration = Duration::from_secs(5);
+const LOOKUP: Duration = Duration::from_secs(4);
 const ANSWER: Duration = Duration::from_secs(10);
 /// Deadline of a health port on the loopback, which is asked again.
 const HEALTH: Duration = Duration::from_millis(500);
@@ -52,13 +54,30 @@ fn unreachable(address: &str, cause: impl std::fmt::Display) -> Fault {
 }
 
 async fn connect(address: &str) -> Result<TcpStream, Fault> {
-    match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => Ok(tcp),
-        Ok(Err(e)) if e.raw_os_error().is_none() && e.kind() != std::io::ErrorKind::TimedOut => {
-            Err(Fault::Unknown { address: address.into(), cause: e.to_string() })
-        }
-        Ok(Err(e)) => Err(unreachable(address, e)),
+    let connecting = async {
+        TcpStream::connect(resolve(address).await?.as_slice()).await.map_err(|e| unreachable(address, e))
+    };
+    match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(connected) => connected,
         Err(_) => Err(unreachable(address, format!("no connection within {CONNECT:?}"))),
+    }
+}
+
+/// The addresses of a name, looked up by a thread of its own: the program must not wait at its end for a name server that
+/// does not answer.
+async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Fault> {
+    if let Ok(known) = address.parse() {
+        return Ok(vec![known]);
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let name = address.to_string();
+    std::thread::spawn(move || {
+        let _ = tell.send(name.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+    });
+    let unknown = |cause: String| Fault::Unknown { address: address.into(), cause };
+    match tokio::time::timeout(LOOKUP, told).await {
+        Ok(Ok(found)) => found.map_err(|e| unknown(e.to_string())),
+        _ => Err(unknown(format!("no name server answers within {LOOKUP:?}"))),
     }
 }
 

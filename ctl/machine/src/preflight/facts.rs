@@ -286,11 +286,15 @@ fn listening_inode(tables: &str, port: u16) -> Option<String> {
 }
 
 async fn resolves(name: &str) -> bool {
-    let lookup = tokio::net::lookup_host((name.to_string(), 0));
-    match tokio::time::timeout(RESOLVING, lookup).await {
-        Ok(Ok(mut found)) => found.next().is_some(),
-        _ => false,
-    }
+    use std::net::ToSocketAddrs;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let name = name.to_string();
+    // A thread of its own: the program must not wait at its end for a name server that does not answer.
+    std::thread::spawn(move || {
+        let found = (name.as_str(), 0).to_socket_addrs().is_ok_and(|mut all| all.next().is_some());
+        let _ = tell.send(found);
+    });
+    matches!(tokio::time::timeout(RESOLVING, told).await, Ok(Ok(true)))
 }
 
 fn kubelet_version(services: &dyn Services) -> Option<String> {
