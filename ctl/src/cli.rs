@@ -201,7 +201,11 @@ pub fn run(cli: Machine) -> Result<i32> {
 
 /// Runs a command that waits for others, on two threads.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A look-up of a name that was given up goes on in a thread of its own; nobody waits for it.
+    runtime.shutdown_background();
+    result
 }
 
 fn source(text: &str) -> (PathBuf, String) {
