@@ -113,9 +113,10 @@ async fn fetch(args: &GetArgs, cluster: &Cluster, wanted: &Wanted) -> Result<Val
 fn sorted(args: &GetArgs, mut table: Value) -> Value {
     let Some(field) = &args.sort_by else { return table };
     if let Some(Value::Array(rows)) = table.get_mut("rows")
+        && rows.len() > 1
         && sort::by_field(rows, field, |row| &row["object"]).is_err()
     {
-        // kubectl shows no rows then, and doesn't say why.
+        // kubectl shows no rows then, and doesn't say why. With one row there is nothing it could fail to compare.
         table["rows"] = json!([]);
     }
     table
