@@ -63,7 +63,7 @@ pub fn remember(path: &Path, servers: &[String]) -> Result<()> {
 pub async fn follow(client: Client, mut told: impl FnMut(Vec<String>)) {
     let api = Api::<EndpointSlice>::namespaced(client, "default");
     let config = watcher::Config::default().labels(LABEL).any_semantic();
-    let mut events = Box::pin(watcher(api, config).default_backoff());
+    let mut events = Box::pin(watcher(api, config).backoff(daemon::patience::Patience::default()));
     let (mut slices, mut listing, mut last) = (Slices::new(), None, Vec::new());
     while let Some(event) = events.next().await {
         match event {

@@ -42,7 +42,9 @@ where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     K::DynamicType: Clone,
 {
-    watcher(api, watcher::Config::default().any_semantic()).default_backoff().boxed()
+    watcher(api, watcher::Config::default().any_semantic())
+        .backoff(daemon::patience::Patience::default())
+        .boxed()
 }
 
 /// Names seen since a listing began.

@@ -50,7 +50,7 @@ where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
     K::DynamicType: Clone,
 {
-    watcher(api, config.any_semantic()).default_backoff().boxed()
+    watcher(api, config.any_semantic()).backoff(daemon::patience::Patience::default()).boxed()
 }
 
 /// What the Node tells.

@@ -91,7 +91,8 @@ struct Agent {
 impl Agent {
     async fn work(mut self, mut disturbances: Disturbances) -> Result<()> {
         let api = Api::<Node>::all(self.client.clone());
-        let stream = watcher(api, watcher::Config::default().any_semantic()).default_backoff();
+        let stream = watcher(api, watcher::Config::default().any_semantic())
+            .backoff(daemon::patience::Patience::default());
         let mut nodes = Box::pin(stream.ready_chunks(500));
         let mut pause = None;
         loop {

@@ -136,6 +136,7 @@ fn shell(command: &str) -> Result<()> {
 }
 
 fn run(program: &str, line: &str, files: &Path, namespace: &str) -> Result<Said> {
+    let begin = Instant::now();
     let out = Command::new("timeout")
         .args([LINE_LIMIT, "bash", "-c", &format!("set -o pipefail; {program} {line}")])
         .env("NS", namespace)
@@ -144,6 +145,7 @@ fn run(program: &str, line: &str, files: &Path, namespace: &str) -> Result<Said>
         .output()
         .context("running bash")?;
     let name = Path::new(program).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    println!("{:6.2} s  $ {program} {line}", begin.elapsed().as_secs_f64());
     let even = |bytes: &[u8]| even(&String::from_utf8_lossy(bytes).replace(&name, "kubectl"));
     Ok(Said { out: even(&out.stdout), err: even(&out.stderr), code: out.status.code() })
 }
@@ -156,7 +158,7 @@ pub fn even(text: &str) -> String {
         (r"\b(deleted) from \S+ namespace", "$1"),
         (r#"(?m)^E\d{4} \S+ +\d+ run\.go:\d+\] "command failed" err="(.*)"$"#, "error: $1"),
         (r#"\\""#, "\""),
-        (r"\b(LIVE|MERGED)-[A-Za-z0-9]+", "$1"),
+        (r"\b(LIVE|MERGED|kubectl-edit)-[A-Za-z0-9]+", "$1"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "TIME"),
         (r"\bwas \d{3,}\b", "was RV"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UID"),

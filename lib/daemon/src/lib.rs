@@ -14,6 +14,7 @@ pub mod logging;
 pub mod metrics;
 pub mod nftables;
 pub mod notify;
+pub mod patience;
 pub mod serving;
 pub mod signal;
 pub mod tasks;
