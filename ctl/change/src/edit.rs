@@ -40,6 +40,7 @@ pub struct Flags {
 
 /// Runs the verb.
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
+    form(flags.out.output.as_deref())?;
     let printer = Printer::new(&flags.out, DryRun::None)?;
     let cluster = globals.connect().await?;
     let chosen = Select { args: &flags.args, files: Some(&flags.files), ..Select::default() };
@@ -53,6 +54,16 @@ pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
         });
     }
     edit_until_accepted(flags, &cluster, &printer, &found, &originals, sub).await
+}
+
+/// `-o` says here in which form objects are edited.
+fn form(output: Option<&str>) -> Result<(), Error> {
+    match output {
+        None | Some("" | "json" | "yaml") => Ok(()),
+        Some(other) => Err(Error::message(format!(
+            "unable to match a printer suitable for the output format {other:?}, allowed formats are: json,yaml"
+        ))),
+    }
 }
 
 /// What is shown in the editor: without what the server keeps for itself.
