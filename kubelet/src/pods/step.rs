@@ -80,10 +80,10 @@ pub fn step(phase: Phase, input: &Input<'_>) -> (Phase, Action) {
     }
 }
 
+/// Whether something of the pod runs or may yet: a container that was created and never started can't, once its sandbox is
+/// stopped, and a runtime does not change its state when asked to stop it.
 fn alive(view: &PodView) -> bool {
-    let open = |s: ContainerState| {
-        matches!(s, ContainerState::Running | ContainerState::Created | ContainerState::Unknown)
-    };
+    let open = |s: ContainerState| matches!(s, ContainerState::Running | ContainerState::Unknown);
     view.sandboxes.iter().any(|s| s.ready) || view.containers.iter().any(|c| open(c.state))
 }
 
@@ -130,6 +130,19 @@ mod tests {
             other => format!("{other:?}"),
         };
         format!("{phase:?} {action}")
+    }
+
+    #[test]
+    fn a_container_that_never_started_keeps_no_pod_once_its_sandbox_is_stopped() {
+        let container = |state| RuntimeContainer { name: "a".into(), state, ..Default::default() };
+        let mut view = PodView::default();
+        view.containers.push(container(ContainerState::Created));
+        assert!(!alive(&view));
+        view.sandboxes.push(RuntimeSandbox { ready: true, ..Default::default() });
+        assert!(alive(&view));
+        view.sandboxes.clear();
+        view.containers.push(container(ContainerState::Running));
+        assert!(alive(&view));
     }
 
     #[test]

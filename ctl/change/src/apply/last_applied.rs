@@ -67,10 +67,6 @@ fn indented(object: &Value) -> String {
     text.lines().map(half).collect::<Vec<_>>().join("\n") + "\n"
 }
 
-fn none_on(target: &Target) -> Error {
-    Error::message(format!("no last-applied-configuration annotation found on resource: {}", target.name))
-}
-
 /// Flags of `apply set-last-applied`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SetLast {
@@ -153,7 +149,9 @@ pub async fn edit(flags: &EditLast, globals: &Globals) -> Result<i32> {
     let chosen = Select { args: &flags.args, files: Some(&flags.files), ..Select::default() };
     let found = select(&cluster, &chosen).await?;
     each(found, async |target| {
-        let Some(text) = last_applied(&target.object) else { return Err(none_on(&target).into()) };
+        let text = last_applied(&target.object).ok_or_else(|| {
+            error("no last-applied-configuration annotation found on resources, to create the annotation, use command `coxctl apply set-last-applied --create-annotation`")
+        })?;
         let before: Value = serde_json::from_str(text)?;
         let Some(after) = crate::edit::once(&before)? else { return Ok(()) };
         if after["metadata"]["name"] != before["metadata"]["name"] || after["kind"] != before["kind"] {
