@@ -6,7 +6,7 @@ use crate::output::{Printer, named};
 use crate::target::{Select, Target, each, select};
 use anyhow::Result;
 use coxctl_kit::print::{PrintArgs, json, yaml};
-use coxctl_kit::{Error, FileArgs, Globals, PatchType, out};
+use coxctl_kit::{FileArgs, Globals, PatchType, out};
 use serde_json::Value;
 
 /// Flags of `apply view-last-applied`.
