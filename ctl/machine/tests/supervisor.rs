@@ -9,6 +9,7 @@ use clap::Parser;
 use coxctl_machine::services::Supervised;
 use coxctl_machine::supervisor::{Places, Supervise, supervise};
 use coxctl_machine::{Daemon, Services, State};
+use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -33,14 +34,21 @@ fn main() -> Result<()> {
         ("a killed supervisor leaves no second daemon", killed_supervisor),
         ("health", health),
     ];
-    for (name, test) in tests {
-        let begun = Instant::now();
-        let bench = Bench::new()?;
-        test(&bench).with_context(|| name.to_string())?;
-        bench.end().with_context(|| name.to_string())?;
-        println!("{name}: ok ({:?})", begun.elapsed());
-    }
-    Ok(())
+    let trials = tests.map(|(name, test)| {
+        Trial::test(name.replace(' ', "_"), move || {
+            run(test).map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    });
+    let mut args = Arguments::from_args();
+    // One after the other, in this thread.
+    args.test_threads = Some(1);
+    libtest_mimic::run(&args, trials.into()).exit()
+}
+
+fn run(test: fn(&Bench) -> Result<()>) -> Result<()> {
+    let bench = Bench::new()?;
+    test(&bench)?;
+    bench.end()
 }
 
 struct Bench {
