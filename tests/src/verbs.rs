@@ -14,6 +14,8 @@ use regex::Regex;
 
 /// How long one command line may take, in seconds.
 const LINE_LIMIT: &str = "60";
+/// Lines that take longer are named in the test's output, in seconds.
+const SLOW: f64 = 3.0;
 /// A line read while the cluster moves is looked at again so often.
 const TRIES: usize = 5;
 
@@ -145,7 +147,10 @@ fn run(program: &str, line: &str, files: &Path, namespace: &str) -> Result<Said>
         .output()
         .context("running bash")?;
     let name = Path::new(program).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    println!("{:6.2} s  $ {program} {line}", begin.elapsed().as_secs_f64());
+    let took = begin.elapsed().as_secs_f64();
+    if took > SLOW {
+        println!("{took:6.2} s  $ {program} {line}");
+    }
     let even = |bytes: &[u8]| even(&String::from_utf8_lossy(bytes).replace(&name, "kubectl"));
     Ok(Said { out: even(&out.stdout), err: even(&out.stderr), code: out.status.code() })
 }

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use coxctl_config::components::kubelet_instance;
 use coxctl_config::{Arg, ExternalEtcd, Facts, NodeRegistration, Patches};
-use coxctl_machine::Made;
 use coxctl_machine::bundle::{self, Bundle};
 use coxctl_machine::preflight::{self, Pull, Wanted};
+use coxctl_machine::{Changed, Made};
 use serde_json::{Value, json};
 
 use crate::api::objects::control_plane_taint;
@@ -129,7 +129,7 @@ pub fn taints(registration: &NodeRegistration, control_plane: bool) -> Vec<Value
     }
 }
 
-/// Writes the kubelet's configuration, its patch for this machine and its flags; returns the flags.
+/// Writes the kubelet's configuration, its patch for this machine and its flags; says whether one of them is new.
 ///
 /// # Errors
 /// When a file can't be written or a patch can't be applied.
@@ -140,26 +140,38 @@ pub fn write_kubelet(
     taints: &[Value],
     facts: &Facts,
     patches: Option<&Patches>,
-) -> Result<Vec<String>> {
+) -> Result<Changed> {
     host.contents(paths::KUBELET)?;
     host.contents(paths::MANIFESTS)?;
     let flags = units::kubelet_flags(registration, &facts.hostname, taints);
     let line = units::flags_line(&flags);
-    host.write(paths::KUBELET_FLAGS, line.as_bytes(), 0o644)?;
+    let flags = host.write(paths::KUBELET_FLAGS, line.as_bytes(), 0o644)?;
     say::line(
         "kubelet-start",
         format_args!("Writing kubelet environment file with flags to file {:?}", paths::KUBELET_FLAGS),
     );
     let instance = json!({"containerRuntimeEndpoint": registration.cri_socket});
-    host.write_yaml(paths::KUBELET_INSTANCE, &instance, 0o644)?;
+    let instance = host.write_yaml(paths::KUBELET_INSTANCE, &instance, 0o644)?;
     let document = kubelet_document(config, registration, facts);
     let document = crate::patches::apply(patches, "kubeletconfiguration", document)?;
-    host.write_yaml(paths::KUBELET_CONFIG, &document, 0o644)?;
+    let document = host.write_yaml(paths::KUBELET_CONFIG, &document, 0o644)?;
     say::line(
         "kubelet-start",
         format_args!("Writing kubelet configuration to file {:?}", paths::KUBELET_CONFIG),
     );
-    Ok(flags)
+    let new = flags.yes() || instance.yes() || document.yes();
+    Ok(if new { Changed::Yes } else { Changed::No })
+}
+
+/// Installs and starts the kubelet; one that runs is restarted if its files are new.
+///
+/// # Errors
+/// As the service manager.
+pub fn start_kubelet(host: &Host, files: Changed) -> Result<()> {
+    say::line("kubelet-start", "Starting the kubelet");
+    let daemon = units::kubelet();
+    let installed = host.install(&daemon)?;
+    host.go(&daemon.name, files.yes() || installed.yes())
 }
 
 /// The cluster's document with what is true of this machine alone, where the cluster leaves it open.

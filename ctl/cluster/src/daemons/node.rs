@@ -21,15 +21,13 @@ pub fn balancer_config(prefer: &str, servers: &[String], ca_file: &str) -> Value
     })
 }
 
-/// The kubelet.
-pub fn kubelet(flags: &[String]) -> Daemon {
-    let own = Args::default()
+/// The kubelet. Its flags of this machine are in kubeadm-flags.env, which every service manager reads.
+pub fn kubelet() -> Daemon {
+    let args = Args::default()
         .set("bootstrap-kubeconfig", paths::BOOTSTRAP_CONF)
         .set("kubeconfig", paths::KUBELET_CONF)
         .set("config", paths::KUBELET_CONFIG);
-    let mut args = own.list();
-    args.extend_from_slice(flags);
-    daemon(KUBELET, KUBELET, args, &[], &[BALANCER])
+    daemon(KUBELET, KUBELET, args.list(), &[], &[BALANCER])
 }
 
 /// The kubelet's flags in kubeadm-flags.env: the name when it isn't the machine's, the taints, the user's.
@@ -54,12 +52,6 @@ fn taint(taint: &Value) -> String {
 /// The line of kubeadm-flags.env.
 pub fn flags_line(flags: &[String]) -> String {
     format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", flags.join(" "))
-}
-
-/// The flags in the text of kubeadm-flags.env.
-pub fn read_flags(text: &str) -> Vec<String> {
-    let line = text.lines().find_map(|l| l.trim().strip_prefix("KUBELET_KUBEADM_ARGS=")).unwrap_or_default();
-    line.trim_matches('"').split_whitespace().map(str::to_string).collect()
 }
 
 /// The service proxy.
@@ -97,13 +89,16 @@ mod tests {
     use crate::api::objects::control_plane_taint;
 
     #[test]
-    fn flags_survive_their_file() {
+    fn the_flags_file_holds_what_is_true_of_the_machine() {
         let mut registration = NodeRegistration { name: "a".into(), ..NodeRegistration::default() };
         assert!(kubelet_flags(&registration, "a", &[]).is_empty());
         registration.kubelet_extra_args = vec![Arg { name: "v".into(), value: "4".into() }];
         let flags = kubelet_flags(&registration, "b", &[control_plane_taint()]);
         let taint = "--register-with-taints=node-role.kubernetes.io/control-plane=:NoSchedule";
         assert_eq!(flags, ["--hostname-override=a", taint, "--v=4"]);
-        assert_eq!(read_flags(&flags_line(&flags)), flags);
+        assert_eq!(
+            flags_line(&flags),
+            format!("KUBELET_KUBEADM_ARGS=\"--hostname-override=a {taint} --v=4\"\n")
+        );
     }
 }

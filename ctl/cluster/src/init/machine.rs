@@ -92,15 +92,14 @@ pub async fn kubelet(run: &Run) -> Result<()> {
     node::settings(&run.host)?;
     let taints = node::taints(registration, true);
     let patches = run.config.init.patches.as_ref();
-    let flags =
+    let files =
         node::write_kubelet(&run.host, &run.config.kubelet, registration, &taints, &run.facts, patches)?;
     let finalizing = !run.config.init.skip_phases.iter().any(|s| s.starts_with("kubelet-finalize"));
     if finalizing && !run.host.is_dry() {
         node::adopt_identity(&run.host)?;
         coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
     }
-    say::line("kubelet-start", "Starting the kubelet");
-    run.host.run(&crate::daemons::node::kubelet(&flags))
+    node::start_kubelet(&run.host, files)
 }
 
 /// The daemon that renews this control plane's certificates before they end.

@@ -128,9 +128,8 @@ pub async fn kubelet(run: &Run) -> Result<()> {
     introduce(run).await?;
     let taints = node::taints(registration, run.control().is_some());
     let patches = run.config.join.patches.as_ref();
-    let flags = node::write_kubelet(&run.host, &fetched.kubelet, registration, &taints, &run.facts, patches)?;
-    say::line("kubelet-start", "Starting the kubelet");
-    run.host.run(&daemons::node::kubelet(&flags))
+    let files = node::write_kubelet(&run.host, &fetched.kubelet, registration, &taints, &run.facts, patches)?;
+    node::start_kubelet(&run.host, files)
 }
 
 /// The kubeconfig of the kubelet's first login; not needed by one that has its certificate. The kubelet then writes its

@@ -123,8 +123,7 @@ async fn definitions(run: &Run) -> Result<()> {
         run.host.install(&control_plane::scheduler(cluster))?;
         run.host.install(&control_plane::certs(cluster))?;
     }
-    let flags = units::read_flags(&run.host.read(paths::KUBELET_FLAGS).unwrap_or_default());
-    run.host.install(&units::kubelet(&flags))?;
+    run.host.install(&units::kubelet())?;
     run.host.install(&units::balancer())?;
     if run.host.services().state(daemons::PROXY)? != State::Absent {
         run.host.install(&units::proxy(&run.local.node))?;
