@@ -1,11 +1,14 @@
 //! The store over three real etcd members that hang, die and change their leader, and over one whose certificates change.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::{free_ports, spawn};
 use kube_apiserver::storage::etcd::{Etcd, Options};
 use kube_apiserver::storage::{Batch, Error, Event, Outcome, Storage};
 use rcgen::{
@@ -54,18 +57,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn spawn(args: &[String]) -> Child {
-    let mut command = Command::new("etcd");
-    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("etcd must be installed")
-}
-
-/// Ports nobody has: all are held until all are known.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let held: Vec<_> = (0..N).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("bind")).collect();
-    std::array::from_fn(|i| held[i].local_addr().expect("address").port())
 }
 
 fn three(dir: &Path) -> Vec<Member> {

@@ -1,10 +1,12 @@
 //! Three API servers over one real etcd: they start at once, give out addresses and ports, come and go.
 
+mod common;
+
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::Etcd;
 use daemon::tasks::Tasks;
 use futures::future::join_all;
 use kube_apiserver::app::App;
@@ -16,41 +18,6 @@ const COMES_UP: Duration = Duration::from_secs(30);
 /// News of a server that came or went is everywhere within this time, the lease apart.
 const SOON: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
-
-struct Etcd {
-    process: Child,
-    url: String,
-    _data: tempfile::TempDir,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_ports() -> [u16; 2] {
-    let held: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("bind")).collect();
-    std::array::from_fn(|i| held[i].local_addr().expect("address").port())
-}
-
-fn etcd() -> Etcd {
-    let data = tempfile::tempdir().expect("temporary directory");
-    let [client, peer] = free_ports().map(|p| format!("http://127.0.0.1:{p}"));
-    let process = Command::new("etcd")
-        .arg("--data-dir")
-        .arg(data.path())
-        .args(["--name", "t", "--unsafe-no-fsync", "--log-level", "error"])
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("t={peer}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("etcd must be installed");
-    Etcd { process, url: client, _data: data }
-}
 
 struct Server {
     app: Arc<App>,
@@ -104,7 +71,7 @@ async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_share_a_store() {
     daemon::init_crypto();
-    let etcd = etcd();
+    let etcd = Etcd::start();
     let addresses = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
     // All at once, over a store that is empty and not even up yet.
     let servers = join_all(addresses.map(|a| Server::start(&etcd.url, a))).await;
@@ -151,10 +118,9 @@ async fn servers_share_a_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_a_store_is_not_ready() {
     daemon::init_crypto();
-    let mut etcd = etcd();
+    let etcd = Etcd::start();
     let server = Server::start(&etcd.url, "10.1.0.1").await;
     until("start", COMES_UP, || server.ready()).await;
-    let _ = etcd.process.kill();
-    let _ = etcd.process.wait();
+    drop(etcd);
     until("the news", SOON, || !server.ready()).await;
 }

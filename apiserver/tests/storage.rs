@@ -1,6 +1,7 @@
 //! The storage contract, kept by memory and by a real etcd alike.
 
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,45 +15,9 @@ const COMES_UP: Duration = Duration::from_secs(30);
 /// Pause between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-struct Server {
-    process: Child,
-    url: String,
-    _data: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
-}
-
-fn start_etcd() -> Server {
-    let data = tempfile::tempdir().expect("temporary directory");
-    let (client, peer) =
-        (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
-    let process = Command::new("etcd")
-        .arg("--data-dir")
-        .arg(data.path())
-        .args(["--name", "t", "--unsafe-no-fsync", "--log-level", "error"])
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-        .args(["--initial-cluster", &format!("t={peer}")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("etcd must be installed");
-    Server { process, url: client, _data: data }
-}
-
-async fn on_etcd() -> (Server, Arc<dyn Storage>) {
+async fn on_etcd() -> (common::Etcd, Arc<dyn Storage>) {
     daemon::init_crypto();
-    let server = start_etcd();
+    let server = common::Etcd::start();
     let options = Options { endpoints: vec![server.url.clone()], ..Options::default() };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
     let deadline = Instant::now() + COMES_UP;
@@ -193,8 +158,8 @@ async fn etcd_drops_keys_when_their_time_is_up() {
 #[tokio::test]
 async fn etcd_away_is_an_error_in_time() {
     daemon::init_crypto();
-    let options =
-        Options { endpoints: vec![format!("http://127.0.0.1:{}", free_port())], ..Options::default() };
+    let [port] = common::free_ports();
+    let options = Options { endpoints: vec![format!("http://127.0.0.1:{port}")], ..Options::default() };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
     assert!(matches!(store.revision().await, Err(Error::Unavailable(_) | Error::Timeout(_))));
 }
