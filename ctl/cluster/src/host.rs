@@ -109,6 +109,12 @@ impl Host {
         self.write(path, serde_yaml::to_string(value)?.as_bytes(), mode)
     }
 
+    /// Is the key of the cluster's authority on this machine?
+    pub fn signs(&self, certificates_dir: &str) -> bool {
+        let key = format!("{certificates_dir}/ca.key");
+        self.path(&key).exists() || Path::new(&key).exists()
+    }
+
     /// Reads a text; a dry run's own first.
     ///
     /// # Errors

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use coxctl_config::components::kubelet_instance;
-use coxctl_config::{Arg, ExternalEtcd, Facts, NodeRegistration, Patches};
+use coxctl_config::{Arg, ClusterConfiguration, ExternalEtcd, Facts, NodeRegistration, Patches};
 use coxctl_machine::bundle::{self, Bundle};
 use coxctl_machine::preflight::{self, Pull, Wanted};
 use coxctl_machine::{Changed, Made};
+use coxctl_pki::nodeconf::Current;
 use serde_json::{Value, json};
 
 use crate::api::objects::control_plane_taint;
 use crate::daemons::node as units;
+use crate::etcd::client::{CALL, Files, connect, within};
 use crate::host::Host;
 use crate::{paths, say};
 
@@ -38,6 +39,23 @@ pub fn external_etcd_files(etcd: &ExternalEtcd) -> Vec<PathBuf> {
         .filter(|f| !f.is_empty())
         .map(PathBuf::from)
         .collect()
+}
+
+/// What each member of an etcd elsewhere says of its version; nothing while the files to ask with are missing.
+pub async fn external_versions(cluster: &ClusterConfiguration) -> Vec<(String, Result<String, String>)> {
+    let Some(external) = &cluster.etcd.external else { return Vec::new() };
+    if external_etcd_files(external).iter().any(|f| !f.exists()) {
+        return Vec::new();
+    }
+    let files = Files::of(cluster);
+    let ask = async |endpoint: &String| {
+        let version = async {
+            let mut client = connect(endpoint, &files).await?;
+            anyhow::Ok(within(CALL, client.status()).await?.version().to_string())
+        };
+        (endpoint.clone(), version.await.map_err(|e| format!("{e:#}")))
+    };
+    futures::future::join_all(external.endpoints.iter().map(ask)).await
 }
 
 /// When images are pulled.
@@ -186,17 +204,17 @@ pub fn kubelet_document(config: &Value, registration: &NodeRegistration, facts: 
     document
 }
 
-/// Makes the certificate embedded in kubelet.conf the kubelet's own, which it renews by itself and which the node's other
-/// daemons show.
+/// Makes the certificate in kubelet.conf, or in the files it names, the kubelet's own, which it renews by itself and which
+/// the node's other daemons show.
 ///
 /// # Errors
 /// When a file can't be written.
-pub fn adopt_identity(host: &Host) -> Result<()> {
+pub fn adopt_identity() -> Result<()> {
     let link = Path::new(paths::KUBELET_CLIENT);
     if link.exists() {
         return Ok(());
     }
-    let Some(pem) = embedded(&host.read(paths::KUBELET_CONF)?)? else { return Ok(()) };
+    let Some(pem) = identity(Path::new(paths::KUBELET_CONF))? else { return Ok(()) };
     let stamp = jiff::Zoned::now().strftime("%Y-%m-%d-%H-%M-%S").to_string();
     let name = format!("kubelet-client-{stamp}.pem");
     let dir = link.parent().context("a certificate needs a directory")?;
@@ -207,13 +225,11 @@ pub fn adopt_identity(host: &Host) -> Result<()> {
     std::fs::rename(&fresh, link).context("linking the kubelet's certificate")
 }
 
-/// Certificate and key embedded in a kubeconfig, in one PEM text.
-fn embedded(kubeconfig: &str) -> Result<Option<Vec<u8>>> {
-    let value: Value = serde_yaml::from_str(kubeconfig).context("kubelet.conf is no YAML")?;
-    let user = &value["users"][0]["user"];
-    let data = |key: &str| user[key].as_str().map(|d| BASE64_STANDARD.decode(d)).transpose();
-    match (data("client-certificate-data")?, data("client-key-data")?) {
-        (Some(certificate), Some(key)) => Ok(Some([certificate, key].concat())),
+/// Certificate and key of a kubeconfig's current user, in one PEM text.
+fn identity(kubeconfig: &Path) -> Result<Option<Vec<u8>>> {
+    let config = Current::load(kubeconfig)?;
+    match (config.certificate()?, config.key()?) {
+        (Some(certificate), Some(key)) => Ok(Some(format!("{}\n{key}", certificate.trim_end()).into_bytes())),
         _ => Ok(None),
     }
 }
@@ -266,15 +282,23 @@ mod tests {
     }
 
     #[test]
-    fn an_embedded_identity_is_found() {
-        let b64 = |s: &str| BASE64_STANDARD.encode(s);
-        let text = format!(
-            "users: [{{user: {{client-certificate-data: {}, client-key-data: {}}}}}]",
-            b64("C\n"),
-            b64("K\n")
-        );
-        assert_eq!(embedded(&text).unwrap().unwrap(), b"C\nK\n");
-        assert_eq!(embedded("users: [{user: {client-certificate: /x}}]").unwrap(), None);
+    fn an_identity_is_found_in_the_file_or_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = |user: &str| {
+            let path = dir.path().join("kubelet.conf");
+            let text = format!(
+                "{{current-context: x, contexts: [{{name: x, context: {{cluster: c, user: u}}}}], clusters: [{{name: c, cluster: {{}}}}], users: [{{name: u, user: {user}}}]}}"
+            );
+            std::fs::write(&path, text).unwrap();
+            identity(&path).unwrap()
+        };
+        let embedded = conf("{client-certificate-data: Qwo=, client-key-data: Swo=}");
+        assert_eq!(embedded.unwrap(), b"C\nK\n");
+        for (name, text) in [("c.crt", "C\n"), ("c.key", "K\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert_eq!(conf("{client-certificate: c.crt, client-key: c.key}").unwrap(), b"C\nK\n");
+        assert_eq!(conf("{token: t}"), None);
     }
 
     #[test]

@@ -145,7 +145,11 @@ fn at_end() -> Result<bool> {
 async fn leave(run: &Run) -> Result<()> {
     let Some(local) = run.local.as_ref().filter(|l| l.control_plane.is_some()) else { return Ok(()) };
     let begun = run.host.is_dry() || run.host.made().has_unit(daemons::ETCD);
-    if local.cluster.etcd.external.is_some() || !begun {
+    if local.cluster.etcd.external.is_some() {
+        say::line("reset", "The etcd is elsewhere: its data stays, and is yours to remove");
+        return Ok(());
+    }
+    if !begun {
         return Ok(());
     }
     if run.host.is_dry() {

@@ -6,9 +6,12 @@ use coxctl_machine::Daemon;
 use super::{API_SERVER, Args, CERTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, daemon};
 use crate::paths;
 
-/// The API server of this machine.
-pub fn api_server(cluster: &ClusterConfiguration, local: &ApiEndpoint) -> Daemon {
-    let args = api_server_args(cluster, local).with(&cluster.api_server.extra_args);
+/// The API server of this machine; `signs` is false when the authority's key is not here: then nobody may be there to sign
+/// kubelets' serving certificates, and the API server takes those they sign themselves, as kubeadm's does.
+pub fn api_server(cluster: &ClusterConfiguration, local: &ApiEndpoint, signs: bool) -> Daemon {
+    let args = api_server_args(cluster, local);
+    let args = if signs { args } else { args.without("kubelet-certificate-authority") };
+    let args = args.with(&cluster.api_server.extra_args);
     let args = match args.has("authorization-config") {
         true => args.without("authorization-mode"),
         false => args,
@@ -143,10 +146,10 @@ mod tests {
     fn the_api_server_finds_its_etcd() {
         let local = ApiEndpoint { advertise_address: "10.0.0.1".into(), bind_port: 6443 };
         let mut cluster = cluster();
-        assert!(has(&api_server(&cluster, &local), "--etcd-servers=https://127.0.0.1:2379"));
+        assert!(has(&api_server(&cluster, &local, true), "--etcd-servers=https://127.0.0.1:2379"));
         cluster.etcd.external =
             Some(ExternalEtcd { endpoints: vec!["http://e:2379".into()], ..ExternalEtcd::default() });
-        let unit = api_server(&cluster, &local);
+        let unit = api_server(&cluster, &local, true);
         assert!(
             has(&unit, "--etcd-servers=http://e:2379")
                 && !unit.args.iter().any(|a| a.starts_with("--etcd-cafile"))
@@ -157,9 +160,9 @@ mod tests {
     fn a_file_of_authorizers_takes_the_place_of_their_list() {
         let mut cluster = cluster();
         let local = ApiEndpoint { advertise_address: "10.0.0.1".into(), bind_port: 6443 };
-        assert!(has(&api_server(&cluster, &local), "--authorization-mode=Node,RBAC"));
+        assert!(has(&api_server(&cluster, &local, true), "--authorization-mode=Node,RBAC"));
         cluster.api_server.extra_args = vec![Arg { name: "authorization-config".into(), value: "/x".into() }];
-        assert!(!has(&api_server(&cluster, &local), "--authorization-mode=Node,RBAC"));
+        assert!(!has(&api_server(&cluster, &local, true), "--authorization-mode=Node,RBAC"));
     }
 
     #[test]
@@ -168,5 +171,11 @@ mod tests {
         let signing = controller_manager(&cluster(), true);
         assert!(has(&signing, "--cluster-signing-key-file=/etc/kubernetes/pki/ca.key"));
         assert!(!signing.args.iter().any(|a| a.starts_with("--cluster-cidr")));
+        let local = ApiEndpoint { advertise_address: "10.0.0.1".into(), bind_port: 6443 };
+        let checks = |signs| {
+            let unit = api_server(&cluster(), &local, signs);
+            unit.args.iter().any(|a| a.starts_with("--kubelet-certificate-authority="))
+        };
+        assert!(checks(true) && !checks(false));
     }
 }

@@ -139,7 +139,8 @@ fn swap(data: &Path, fresh: &Path) -> Result<Option<PathBuf>> {
 }
 
 async fn begin(host: &Host, wanted: &Wanted<'_>) -> Result<()> {
-    let daemon = etcd_daemon(host, wanted);
+    let patches = crate::patches::given_or_kept(None);
+    let daemon = crate::patches::daemon(patches.as_ref(), etcd_daemon(host, wanted))?;
     host.install(&daemon)?;
     host.services().start(daemons::ETCD)?;
     health::etcd(host, wanted.cluster, PATIENCE).await?;

@@ -136,10 +136,9 @@ impl InitArgs {
             None => Init::default(),
         };
         self.apply(&mut init)?;
-        default_init(&mut init, facts);
-        if init.cluster.networking.pod_subnet.is_empty() {
-            init.cluster.networking.pod_subnet = "10.244.0.0/16".into();
-        }
+        without_signer(&mut init);
+        let warnings = default_init(&mut init, facts);
+        warnings.iter().for_each(|w| crate::say::warn("config", w));
         check(validate_init(&init))?;
         Ok(init)
     }
@@ -223,6 +222,18 @@ impl InitArgs {
     }
 }
 
+/// With an external authority nobody here signs kubelets' serving certificates, so they sign their own, as with kubeadm.
+fn without_signer(init: &mut Init) {
+    let dir = match init.cluster.certificates_dir.as_str() {
+        "" => coxctl_config::DEFAULT_CERTIFICATES_DIR,
+        dir => dir,
+    };
+    let there = |file: &str| std::path::Path::new(dir).join(file).exists();
+    if there("ca.crt") && !there("ca.key") && init.kubelet["serverTLSBootstrap"].is_null() {
+        init.kubelet["serverTLSBootstrap"] = false.into();
+    }
+}
+
 /// Refuses those flags that were given beside a configuration file.
 ///
 /// # Errors
@@ -299,6 +310,22 @@ mod tests {
         assert_eq!(init.cluster.feature_gates.get("A"), Some(&true));
         assert!(parse("init --token nonsense").apply(&mut init).is_err());
         assert!(parse("init --feature-gates A").apply(&mut init).is_err());
+    }
+
+    #[test]
+    fn kubelets_of_an_external_authority_sign_for_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = || {
+            let mut init = Init::default();
+            init.cluster.certificates_dir = dir.path().display().to_string();
+            without_signer(&mut init);
+            init.kubelet["serverTLSBootstrap"].as_bool()
+        };
+        assert_eq!(told(), None);
+        std::fs::write(dir.path().join("ca.crt"), "").unwrap();
+        assert_eq!(told(), Some(false));
+        std::fs::write(dir.path().join("ca.key"), "").unwrap();
+        assert_eq!(told(), None);
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn finalize(run: &Run) -> Result<()> {
             paths::KUBELET_CONF
         ),
     );
-    node::adopt_identity(&run.host)?;
+    node::adopt_identity()?;
     if coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())? {
         run.host.services().restart(daemons::KUBELET)?;
     }

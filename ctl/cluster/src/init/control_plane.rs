@@ -1,14 +1,13 @@
 //! Phases `etcd` and `control-plane`: the units, started one right after the other; they wait for each other by themselves.
 
-use std::path::Path;
-
 use anyhow::Result;
+use coxctl_machine::Daemon;
 use futures::FutureExt;
 
 use super::Run;
 use crate::daemons::{control_plane, etcd};
 use crate::phase::Phase;
-use crate::say;
+use crate::{patches, say};
 
 /// The parts of `etcd`.
 pub static ETCD: &[Phase<Run>] =
@@ -22,6 +21,15 @@ pub static PARTS: &[Phase<Run>] = &[
     }),
     Phase::step("scheduler", "Start the kube-scheduler", |r| async { scheduler(r) }.boxed_local()),
 ];
+
+/// Runs a daemon with the user's patches.
+fn start(run: &Run, daemon: Daemon) -> Result<()> {
+    run.host.run(&patches::daemon(run.config.init.patches.as_ref(), daemon)?)
+}
+
+fn signs(run: &Run) -> bool {
+    run.host.signs(&run.config.cluster.certificates_dir)
+}
 
 fn local_etcd(run: &Run) -> Result<()> {
     let Some(local) = run.local_etcd() else {
@@ -38,21 +46,21 @@ fn local_etcd(run: &Run) -> Result<()> {
         existing: &[],
         version: crate::etcd::program_version(&run.host),
     };
-    run.host.run(&etcd::unit(&member))
+    start(run, etcd::unit(&member))
 }
 
 fn api_server(run: &Run) -> Result<()> {
     say::line("control-plane", "Starting \"kube-apiserver\"");
-    run.host.run(&control_plane::api_server(&run.config.cluster, &run.config.init.local_api_endpoint))
+    let local = &run.config.init.local_api_endpoint;
+    start(run, control_plane::api_server(&run.config.cluster, local, signs(run)))
 }
 
 fn controller_manager(run: &Run) -> Result<()> {
     say::line("control-plane", "Starting \"kube-controller-manager\"");
-    let signs = run.host.path(run.pki("ca.key")).exists() || Path::new(&run.pki("ca.key")).exists();
-    run.host.run(&control_plane::controller_manager(&run.config.cluster, signs))
+    start(run, control_plane::controller_manager(&run.config.cluster, signs(run)))
 }
 
 fn scheduler(run: &Run) -> Result<()> {
     say::line("control-plane", "Starting \"kube-scheduler\"");
-    run.host.run(&control_plane::scheduler(&run.config.cluster))
+    start(run, control_plane::scheduler(&run.config.cluster))
 }

@@ -12,7 +12,8 @@ use crate::{node, paths, say};
 /// Checks the machine, then says in the manifest that the work begins.
 pub async fn preflight(run: &Run) -> Result<()> {
     say::line("preflight", "Running pre-flight checks");
-    let wanted = wanted(run);
+    let mut wanted = wanted(run);
+    wanted.external_etcd_versions = node::external_versions(&run.config.cluster).await;
     node::preflight(&run.host, &wanted, &run.config.init.node_registration.ignore_preflight_errors).await?;
     if !run.host.is_dry() {
         run.host.made().begin("init", &wanted.fingerprint)?;
@@ -28,6 +29,7 @@ fn remember(run: &Run) -> Result<()> {
         cri_socket: run.config.init.node_registration.cri_socket.clone(),
         cluster: run.config.cluster.clone(),
     };
+    crate::patches::keep(&run.host, run.config.init.patches.as_ref())?;
     local.keep(&run.host)
 }
 
@@ -96,7 +98,7 @@ pub async fn kubelet(run: &Run) -> Result<()> {
         node::write_kubelet(&run.host, &run.config.kubelet, registration, &taints, &run.facts, patches)?;
     let finalizing = !run.config.init.skip_phases.iter().any(|s| s.starts_with("kubelet-finalize"));
     if finalizing && !run.host.is_dry() {
-        node::adopt_identity(&run.host)?;
+        node::adopt_identity()?;
         coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
     }
     node::start_kubelet(&run.host, files)

@@ -127,6 +127,7 @@ impl Run {
             false => Host::open(bin_dir)?,
         };
         disable_skipped(&mut config);
+        crate::patches::check(config.init.patches.as_ref())?;
         Ok(Self { host, config, args, facts, bundle, admin: OnceCell::new(), state: Mutex::default() })
     }
 

@@ -67,7 +67,8 @@ pub async fn certs(run: &Run) -> Result<()> {
     );
     if !run.host.is_dry() {
         let files = upload::files(&run.config.cluster);
-        store(run.admin().await?, &upload::seal_files(&dir, &files, &key)?, run.api_limit()).await?;
+        let data = upload::seal_files(|p| run.host.path(p), &files, &key)?;
+        store(run.admin().await?, &data, run.api_limit()).await?;
     }
     if !run.args.skip_certificate_key_print {
         say::line("upload-certs", format_args!("Using certificate key:\n{key}"));

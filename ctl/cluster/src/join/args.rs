@@ -125,7 +125,8 @@ impl JoinArgs {
             None => Join::default(),
         };
         self.apply(&mut join)?;
-        default_join(&mut join, facts);
+        let warnings = default_join(&mut join, facts);
+        warnings.iter().for_each(|w| crate::say::warn("config", w));
         check(validate_join(&join))?;
         Ok(join)
     }

@@ -13,7 +13,7 @@ use super::Run;
 use crate::daemons::{self, control_plane as units};
 use crate::init::limit;
 use crate::phase::Phase;
-use crate::{api, health, node, nodes, paths, say, upload};
+use crate::{api, health, node, nodes, patches, paths, say, upload};
 
 /// The parts of `control-plane-prepare`.
 pub static PREPARE: &[Phase<Run>] = &[
@@ -40,28 +40,28 @@ pub async fn certificates_at_hand(run: &Run) -> Result<()> {
     let cluster = &run.fetched().await?.cluster;
     let files = upload::files(cluster);
     if control.certificate_key.is_empty() {
-        return present(&cluster.certificates_dir, &files);
+        return present(&files);
     }
     let data = secret(run).await?;
-    files.iter().try_for_each(|(file, _)| upload::open_file(&data, file, &control.certificate_key).map(drop))
+    files.iter().try_for_each(|file| upload::open_file(&data, file, &control.certificate_key).map(drop))
 }
 
 /// Fetches and opens the shared certificates; without a key they must be here already.
 async fn download(run: &Run) -> Result<()> {
     let Some(control) = &run.config.join.control_plane else { return Ok(()) };
     let cluster = &run.fetched().await?.cluster;
-    let (dir, files) = (&cluster.certificates_dir, upload::files(cluster));
+    let files = upload::files(cluster);
     if control.certificate_key.is_empty() {
-        return present(dir, &files);
+        return present(&files);
     }
     say::line(
         "download-certs",
         "Downloading the certificates in Secret \"kubeadm-certs\" in the \"kube-system\" Namespace",
     );
     let data = secret(run).await?;
-    for (file, mode) in files {
-        if let Some(content) = upload::open_file(&data, file, &control.certificate_key)? {
-            run.host.write(&format!("{dir}/{file}"), &content, mode)?;
+    for file in files {
+        if let Some(content) = upload::open_file(&data, &file, &control.certificate_key)? {
+            run.host.write(&file.path, &content, file.mode)?;
         }
     }
     Ok(())
@@ -80,11 +80,10 @@ async fn secret(run: &Run) -> Result<serde_json::Value> {
     }
 }
 
-fn present(dir: &str, files: &[(&str, u32)]) -> Result<()> {
+fn present(files: &[upload::Shared]) -> Result<()> {
     // An authority's key may be kept elsewhere on purpose.
-    let needed = files.iter().map(|f| f.0).filter(|f| !f.ends_with("ca.key"));
-    let missing: Vec<String> =
-        needed.map(|f| format!("{dir}/{f}")).filter(|f| !Path::new(f).exists()).collect();
+    let needed = files.iter().map(|f| f.path.as_str()).filter(|f| !f.ends_with("ca.key"));
+    let missing: Vec<&str> = needed.filter(|f| !Path::new(f).exists()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -139,11 +138,12 @@ async fn install(run: &Run) -> Result<()> {
 
 async fn all(run: &Run, local: &ApiEndpoint) -> Result<[coxctl_machine::Daemon; 4]> {
     let cluster = &run.fetched().await?.cluster;
-    let signs = Path::new(&cluster.certificates_dir).join("ca.key").exists();
+    let signs = run.host.signs(&cluster.certificates_dir);
+    let patched = |daemon| patches::daemon(run.config.join.patches.as_ref(), daemon);
     Ok([
-        units::api_server(cluster, local),
-        units::controller_manager(cluster, signs),
-        units::scheduler(cluster),
+        patched(units::api_server(cluster, local, signs))?,
+        patched(units::controller_manager(cluster, signs))?,
+        patched(units::scheduler(cluster))?,
         units::certs(cluster),
     ])
 }
@@ -194,10 +194,12 @@ mod tests {
         for file in ["ca.crt", "sa.pub"] {
             std::fs::write(dir.path().join(file), "x").unwrap();
         }
-        let files = [("ca.crt", 0o644), ("ca.key", 0o600), ("sa.pub", 0o600), ("sa.key", 0o600)];
-        let error = present(&place, &files).unwrap_err().to_string();
+        let file =
+            |name: &str| upload::Shared { key: name.into(), path: format!("{place}/{name}"), mode: 0o600 };
+        let files = ["ca.crt", "ca.key", "sa.pub", "sa.key"].map(file);
+        let error = present(&files).unwrap_err().to_string();
         assert!(error.contains("sa.key") && !error.contains("ca.key"), "{error}");
         std::fs::write(dir.path().join("sa.key"), "x").unwrap();
-        present(&place, &files).unwrap();
+        present(&files).unwrap();
     }
 }

@@ -142,14 +142,17 @@ async fn begin(
 ) -> Result<()> {
     let members = member::list(client).await?;
     let existing = member::peers(&members, url, run.node());
-    let daemon = unit::unit(&unit::Member {
-        name: run.node(),
-        advertise: stacked.advertise,
-        pki: &stacked.cluster.certificates_dir,
-        local: &stacked.local,
-        existing: &existing,
-        version: etcd::program_version(&run.host),
-    });
+    let daemon = crate::patches::daemon(
+        run.config.join.patches.as_ref(),
+        unit::unit(&unit::Member {
+            name: run.node(),
+            advertise: stacked.advertise,
+            pki: &stacked.cluster.certificates_dir,
+            local: &stacked.local,
+            existing: &existing,
+            version: etcd::program_version(&run.host),
+        }),
+    )?;
     if already(&members, url) {
         run.host.install(&daemon)?;
         run.host.go(daemons::ETCD, false)?;

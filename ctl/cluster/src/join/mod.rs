@@ -120,6 +120,7 @@ impl Run {
             config.join.dry_run || nix::unistd::geteuid().is_root(),
             "[ERROR IsPrivilegedUser]: user is not running as root"
         );
+        crate::patches::check(config.join.patches.as_ref())?;
         let bin_dir = args.bin_dir.as_deref();
         let bundle = args.bundle.as_deref().map(coxctl_machine::bundle::open).transpose()?;
         let host = match config.join.dry_run {

@@ -18,7 +18,15 @@ use crate::{api, daemons, health, node, nodes, paths, say};
 /// Finds the cluster, checks the machine, then says in the manifest that the work begins.
 pub async fn preflight(run: &Run) -> Result<()> {
     say::line("preflight", "Running pre-flight checks");
-    let wanted = wanted(run).await?;
+    let mut wanted = wanted(run).await?;
+    let control = run.config.join.control_plane.as_ref();
+    // With a certificate key the files to ask with are yet to come.
+    if control.is_some_and(|c| c.certificate_key.is_empty()) {
+        let cluster = &run.fetched().await?.cluster;
+        wanted.external_etcd_files =
+            cluster.etcd.external.iter().flat_map(node::external_etcd_files).collect();
+        wanted.external_etcd_versions = node::external_versions(cluster).await;
+    }
     node::preflight(&run.host, &wanted, &run.config.join.node_registration.ignore_preflight_errors).await?;
     alone(run).await?;
     super::control_plane::certificates_at_hand(run).await?;
@@ -31,6 +39,7 @@ pub async fn preflight(run: &Run) -> Result<()> {
         cri_socket: run.config.join.node_registration.cri_socket.clone(),
         cluster: run.fetched().await?.cluster.clone(),
     };
+    crate::patches::keep(&run.host, run.config.join.patches.as_ref())?;
     local.keep(&run.host)
 }
 
@@ -136,6 +145,11 @@ pub async fn kubelet(run: &Run) -> Result<()> {
 /// own kubeconfig, which is ours to take back.
 async fn introduce(run: &Run) -> Result<()> {
     run.host.record(Path::new(paths::KUBELET_CONF))?;
+    // One that was put there by hand, as where nobody signs, is taken as it is.
+    if Path::new(paths::KUBELET_CONF).exists() && !run.host.is_dry() {
+        node::adopt_identity()?;
+        coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
+    }
     if bootstrapped() {
         return Ok(());
     }

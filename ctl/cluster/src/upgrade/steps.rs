@@ -117,10 +117,12 @@ fn present(run: &Run) -> Result<Vec<&'static str>> {
 async fn definitions(run: &Run) -> Result<()> {
     let cluster = &super::cluster::configuration(run).await;
     if let Some(local) = &run.local.control_plane {
-        let signs = Path::new(&cluster.certificates_dir).join("ca.key").exists();
-        run.host.install(&control_plane::api_server(cluster, local))?;
-        run.host.install(&control_plane::controller_manager(cluster, signs))?;
-        run.host.install(&control_plane::scheduler(cluster))?;
+        let signs = run.host.signs(&cluster.certificates_dir);
+        let patches = crate::patches::given_or_kept(None);
+        let install = |daemon| run.host.install(&crate::patches::daemon(patches.as_ref(), daemon)?);
+        install(control_plane::api_server(cluster, local, signs))?;
+        install(control_plane::controller_manager(cluster, signs))?;
+        install(control_plane::scheduler(cluster))?;
         run.host.install(&control_plane::certs(cluster))?;
     }
     run.host.install(&units::kubelet())?;
