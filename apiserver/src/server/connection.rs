@@ -96,13 +96,30 @@ async fn connection(
     }
 }
 
-/// Boxed by name, since the compiler can't see through the nested borrows of the filters that the future may move.
+/// Boxed by name, since the compiler can't see through the nested borrows of the filters that the future may move. What
+/// changes something goes on to its end when its client dies, so that nothing stays half done: an address taken for a
+/// service that is never stored.
 fn answer(
     app: Arc<App>,
     peer: Arc<Peer>,
     request: Request,
 ) -> BoxFuture<'static, Result<Response, Infallible>> {
-    Box::pin(async move { Ok(filters::serve(app, peer, request).await) })
+    let reads = request.method().is_safe();
+    let serving: BoxFuture<'static, Response> =
+        Box::pin(async move { filters::serve(app, peer, request).await });
+    if reads {
+        return Box::pin(async move { Ok(serving.await) });
+    }
+    let task = tokio::spawn(serving);
+    Box::pin(async move {
+        match task.await {
+            Ok(response) => Ok(response),
+            Err(broken) => match broken.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => std::future::pending().await,
+            },
+        }
+    })
 }
 
 async fn serve(
