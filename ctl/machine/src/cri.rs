@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1 as api;
 use k8s_cri::v1::image_service_client::ImageServiceClient;
@@ -69,6 +69,14 @@ fn images(socket: &str) -> Result<ImageServiceClient<Channel>> {
     Ok(ImageServiceClient::new(channel(socket)?).max_decoding_message_size(MAX_MESSAGE))
 }
 
+/// A call that failed: what was called and why, in one line, without the transport's own account of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Failed {
+    code: Code,
+    text: String,
+}
+
 /// Makes a call's failure say what was called; a missing socket is told as such.
 async fn bounded<T>(
     socket: &str,
@@ -80,7 +88,7 @@ async fn bounded<T>(
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => {
             let text = unreachable(socket, status.code()).unwrap_or_else(|| status.message().to_string());
-            Err(status).with_context(|| format!("{what}: {text}"))
+            Err(Failed { code: status.code(), text: format!("{what}: {text}") }.into())
         }
         Err(_) => bail!("{what}: the container runtime at {socket} did not answer within {limit:?}"),
     }
@@ -103,7 +111,7 @@ pub fn is_unimplemented(error: &anyhow::Error) -> bool {
 }
 
 fn code(error: &anyhow::Error) -> Option<Code> {
-    error.chain().find_map(|e| e.downcast_ref::<Status>()).map(Status::code)
+    error.chain().find_map(|e| e.downcast_ref::<Failed>()).map(|f| f.code)
 }
 
 /// Name and version of the runtime.
@@ -189,21 +197,33 @@ pub async fn image_id(socket: &str, image: &str) -> Result<Option<String>> {
 /// # Errors
 /// As the runtime says.
 pub async fn pull(socket: &str, image: &str) -> Result<()> {
+    pull_until(socket, image, |_| false).await
+}
+
+/// As [`pull`], but no further try after an error that is `hopeless`.
+///
+/// # Errors
+/// As the runtime says.
+pub async fn pull_until(socket: &str, image: &str, hopeless: impl Fn(&anyhow::Error) -> bool) -> Result<()> {
     let what = format!("pulling {image}");
-    again(|| async {
+    let once = || async {
         let mut client = images(socket)?;
         let request = api::PullImageRequest { image: spec(image), ..Default::default() };
         bounded(socket, &what, PULL, client.pull_image(request)).await.map(|_| ())
-    })
-    .await
+    };
+    again(once, hopeless).await
 }
 
 /// Tries several times, a little longer apart each time, with jitter.
-async fn again<F: Future<Output = Result<()>>>(mut work: impl FnMut() -> F) -> Result<()> {
+async fn again<F: Future<Output = Result<()>>>(
+    mut work: impl FnMut() -> F,
+    hopeless: impl Fn(&anyhow::Error) -> bool,
+) -> Result<()> {
     let mut pause = Duration::from_millis(200);
     for _ in 1..TRIES {
         match work().await {
             Ok(()) => return Ok(()),
+            Err(error) if hopeless(&error) => return Err(error),
             Err(error) => tracing::debug!("{error:#}"),
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))).await;
@@ -233,14 +253,14 @@ pub async fn remove_all_pods(socket: &str) -> Result<(usize, Vec<String>)> {
 async fn remove_pod(socket: &str, pod: &api::PodSandbox) -> Result<()> {
     let meta = pod.metadata.clone().unwrap_or_default();
     let what = format!("removing pod {}/{}", meta.namespace, meta.name);
-    again(|| async {
+    let once = || async {
         let mut client = runtime(socket)?;
         let stop = api::StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
         gone_is_fine(bounded(socket, &what, POD, client.stop_pod_sandbox(stop)).await)?;
         let remove = api::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
         gone_is_fine(bounded(socket, &what, POD, client.remove_pod_sandbox(remove)).await)
-    })
-    .await
+    };
+    again(once, |_| false).await
 }
 
 fn gone_is_fine<T>(answer: Result<T>) -> Result<()> {

@@ -21,6 +21,8 @@ const ENDINGS: u32 = 3;
 const EXPLAINED: u32 = 2;
 /// Lines shown of a daemon's log.
 const WORDS: usize = 8;
+/// Characters shown of a line.
+const LONGEST: usize = 400;
 /// Lines searched for a cause when those tell none.
 const FAR: usize = 400;
 
@@ -64,13 +66,17 @@ fn doomed(services: &dyn Services, name: &str, before: u32) -> Option<String> {
         State::Stopped => return Some("it is stopped".into()),
         _ => {}
     }
-    let ended = services.endings(name).saturating_sub(before);
-    let explained = ended >= EXPLAINED && likely_cause(&services.last_words(name, WORDS)).is_some();
+    let all = services.endings(name);
+    let ended = all.saturating_sub(before);
+    // One that lies on the ground and said why is not waited for, though nobody was watching when it fell.
+    let lies = matches!(state, State::Failed { .. }) && all >= EXPLAINED;
+    let told = (ended >= EXPLAINED || lies).then(|| likely_cause(&services.last_words(name, FAR))).flatten();
+    let explained = told.is_some_and(|cause| ended >= EXPLAINED || !cause.passes());
     if ended < ENDINGS && !explained {
         return None;
     }
     let how = if let State::Failed { how, .. } = state { how } else { "it ended".into() };
-    Some(format!("{how}, {ended} times in a row"))
+    Some(format!("{how}, {} times in a row", if ended < EXPLAINED { all } else { ended }))
 }
 
 fn standing(services: &dyn Services, name: &str) -> String {
@@ -84,7 +90,7 @@ fn standing(services: &dyn Services, name: &str) -> String {
     }
 }
 
-/// All that a person needs: what, how, its own words, the likely cause and what to do.
+/// All that a person needs: what, how, the line that tells the cause, its last words, the likely cause and what to do.
 fn explain(services: &dyn Services, name: &str, how: &str) -> String {
     let words = services.last_words(name, WORDS);
     let mut text = format!("{name}: {how}");
@@ -94,16 +100,34 @@ fn explain(services: &dyn Services, name: &str, how: &str) -> String {
     }
     // Some print how they are to be used after what they have to say.
     let longer = services.last_words(name, FAR);
-    let before = cause::told(&longer).filter(|_| cause::told(&words).is_none());
-    text.push_str("\nIts last words:");
-    if let Some((line, _)) = before {
-        text.push_str(&format!("\n    {line}\n    [...]"));
+    let telling = cause::told(&words).or_else(|| cause::told(&longer));
+    if let Some((line, _)) = telling {
+        text.push_str(&format!(": {}", shortened(line)));
     }
-    words.lines().for_each(|line| text.push_str(&format!("\n    {line}")));
-    if let Some(cause) = likely_cause(&words).or(before.map(|b| b.1)) {
+    text.push_str("\nIts last words:");
+    tidied(&words).iter().for_each(|line| text.push_str(&format!("\n    {line}")));
+    if let Some((_, cause)) = telling {
         text.push_str(&format!("\nLikely cause: {}.\nCure: {}.", cause.cause, cause.cure));
     }
     text
+}
+
+/// The lines once each, without the empty ones.
+fn tidied(words: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in words.lines().filter(|l| !l.trim().is_empty()).map(shortened) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),
+        None => line.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -171,15 +195,38 @@ mod tests {
         assert!(took < Duration::from_secs(2), "{took:?}");
         assert_eq!(error, "etcd: exited with code 1, 3 times in a row\nIts last words:\n    strange");
         let (error, _) = fails(&falling(1, "no space left on device"), 240).await;
-        assert!(error.starts_with("etcd: exited with code 1, 2 times in a row"), "{error}");
+        assert!(
+            error.starts_with("etcd: exited with code 1, 6 times in a row: no space left on device\n"),
+            "{error}"
+        );
         assert!(error.contains("Likely cause: the disk is full"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_may_mend_is_given_another_fall() {
+        let (error, _) = fails(&falling(1, "connection refused"), 240).await;
+        assert!(
+            error.starts_with("etcd: exited with code 1, 2 times in a row: connection refused\n"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn words_are_shown_once_and_not_for_ever() {
+        let long = "x".repeat(LONGEST + 9);
+        let lines = tidied(&format!("a\n\n  \nb\na\n{long}"));
+        assert_eq!(lines[..2], ["a", "b"]);
+        assert_eq!(lines[2].chars().count(), LONGEST + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_cause_above_the_usage_is_found() {
         let words = "flag provided but not defined: -bogus\n1\n2\n3\n4\n5\n6\n7\n8\n9";
         let (error, _) = fails(&falling(1, words), 240).await;
-        assert!(error.contains("-bogus\n    [...]\n    2\n"), "{error}");
+        assert!(
+            error.contains("in a row: flag provided but not defined: -bogus\nIts last words:\n    2\n"),
+            "{error}"
+        );
         assert!(error.contains("Likely cause: the daemon does not take one of its arguments"), "{error}");
     }
 

@@ -4,6 +4,7 @@ pub mod decide;
 pub mod facts;
 mod kernel;
 mod proxy;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -131,26 +132,35 @@ pub async fn run(wanted: &Wanted, made: &Made, services: &dyn Services) -> Vec<C
     checks
 }
 
-/// Brings missing images in; a failure of each is an `ImagePull`.
+/// Brings missing images in; a failure of each is an `ImagePull`. Of a registry that can't be reached no further image
+/// is asked for.
 async fn pull(wanted: &Wanted) -> Vec<Check> {
-    let mut checks = Vec::new();
+    let (mut checks, mut silent) = (Vec::new(), Vec::<&str>::new());
     for image in wanted.images.iter().filter(|_| wanted.pull != Pull::Never) {
-        let socket = &wanted.cri_socket;
+        let (socket, registry) = (&wanted.cri_socket, registry::of(image));
         let present =
             wanted.pull == Pull::IfNotPresent && cri::has_image(socket, image).await.unwrap_or(false);
         if present {
             continue;
         }
-        if let Err(error) = cri::pull(socket, image).await {
-            checks.push(Check {
-                name: "ImagePull".into(),
-                level: Level::Error,
-                message: format!("failed to pull image {image}: {error:#}"),
-                cure: "without internet give a bundle (--bundle FILE); else look at DNS, proxy and imageRepository".into(),
-            });
+        if silent.contains(&registry) {
+            checks.push(not_pulled(image, "its registry can't be reached, as above"));
+        } else if let Err(error) = registry::pull(socket, image).await {
+            silent.extend(registry::is_silent(&error).then_some(registry));
+            checks.push(not_pulled(image, &format!("{error:#}")));
         }
     }
     checks
+}
+
+fn not_pulled(image: &str, why: &str) -> Check {
+    Check {
+        name: "ImagePull".into(),
+        level: Level::Error,
+        message: format!("failed to pull image {image}: {why}"),
+        cure: "without internet give a bundle (--bundle FILE); else look at DNS, proxy and imageRepository"
+            .into(),
+    }
 }
 
 /// Prints the findings as kubeadm does and fails if an error is not among the ignored names (case does not matter; `all`).

@@ -9,6 +9,16 @@ pub struct Cause {
     pub cure: &'static str,
 }
 
+/// The one cause that may go away by itself: a dependency that is late.
+const LATE: &str = "something the daemon depends on does not answer";
+
+impl Cause {
+    /// May it pass without anybody doing something?
+    pub fn passes(&self) -> bool {
+        self.cause == LATE
+    }
+}
+
 /// Signs (any of them, in lower case) and what they mean. The first that is found counts, so the telling ones come first.
 const CAUSES: &[(&[&str], Cause)] = &[
     (
@@ -235,7 +245,7 @@ const CAUSES: &[(&[&str], Cause)] = &[
             "timed out",
         ],
         Cause {
-            cause: "something the daemon depends on does not answer",
+            cause: LATE,
             cure: "see whether that runs (`coxctl etcd member list`, `systemctl status`), and whether a firewall is in between",
         },
     ),

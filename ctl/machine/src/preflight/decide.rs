@@ -182,8 +182,7 @@ fn taken_files(wanted: &Wanted, facts: &Facts, made: &Made) -> Vec<Check> {
 fn previous(wanted: &Wanted, made: &Made) -> Vec<Check> {
     let Some(run) = made.run() else { return Vec::new() };
     let command = if wanted.command == Command::Init { "init" } else { "join" };
-    let same = run.command == command && run.fingerprint == wanted.fingerprint;
-    if same {
+    if run.command == command && goes_on(&run.fingerprint, &wanted.fingerprint, run.finished) {
         return Vec::new();
     }
     let begun = if run.finished { "is part of a cluster" } else { "holds half of a previous install" };
@@ -194,6 +193,13 @@ fn previous(wanted: &Wanted, made: &Made) -> Vec<Check> {
         false => format!("run `{}` again as it was, or `coxctl reset` to begin anew", run.command),
     };
     vec![error("PreviousInstall", message, cure)]
+}
+
+/// Whether a run is the same as the one before: all of its fingerprint, or while that has not finished the part before `|`,
+/// so that arguments which were wrong can be mended.
+fn goes_on(before: &str, now: &str, finished: bool) -> bool {
+    let essence = |text: &str| text.split_once('|').map(|(first, _)| first.to_string());
+    before == now || (!finished && essence(before).is_some() && essence(before) == essence(now))
 }
 
 fn runtime(wanted: &Wanted, facts: &Facts) -> Vec<Check> {

@@ -16,7 +16,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Whether a name can be resolved is no reason to wait longer.
 const RESOLVING: Duration = Duration::from_millis(300);
 /// Directories whose file systems must have room.
-const ROOM: [&str; 4] = ["/var/lib/kubelet", "/var/lib/containerd", "/etc/kubernetes", "/var/log"];
+const ROOM: [&str; 6] = [
+    "/var/lib/kubelet",
+    "/var/lib/containerd",
+    crate::paths::VERSIONS,
+    "/etc/kubernetes",
+    crate::paths::STATE,
+    "/var/log",
+];
 /// Programs kubeadm looks for.
 const TOOLS: [&str; 3] = ["losetup", "mount", "cp"];
 /// Plug-ins of our pod network.
