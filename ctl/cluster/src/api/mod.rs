@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, GroupVersionKind, Status};
 use kube::{Client, Config, Error};
 use serde_json::Value;
 
@@ -16,6 +16,19 @@ use serde_json::Value;
 pub const CALL: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// A starting server may not know a right yet; one that refuses for longer means it.
+const REFUSING: Duration = Duration::from_secs(6);
+/// An address that was taken for a service which was never stored is its rest after this many seconds.
+const REST: i64 = 2;
+
+/// What the server refused, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// HTTP status.
+    pub code: u16,
+    message: String,
+}
 
 /// A client with the identity in a kubeconfig; `server` replaces the one named there, known by `kubernetes`, a name every
 /// API server's certificate carries.
@@ -66,7 +79,7 @@ pub fn transient(error: &Error) -> bool {
 /// The server's own words, without their envelope.
 pub fn plain(error: Error) -> anyhow::Error {
     match error {
-        Error::Api(status) => anyhow::anyhow!("{}", status.message),
+        Error::Api(status) => Refused { code: status.code, message: status.message.clone() }.into(),
         other => other.into(),
     }
 }
@@ -76,15 +89,21 @@ pub fn plain(error: Error) -> anyhow::Error {
 /// # Errors
 /// The last error.
 pub async fn retry<T>(limit: Duration, call: impl AsyncFn() -> Result<T, Error>) -> Result<T> {
-    let (mut pause, end) = (FIRST_PAUSE, Instant::now() + limit);
+    let (mut pause, begin) = (FIRST_PAUSE, Instant::now());
     loop {
+        let mut patience = limit;
         let error = match tokio::time::timeout(CALL, call()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if !transient(&error) => return Err(plain(error)),
-            Ok(Err(error)) => plain(error),
+            Ok(Err(error)) => {
+                if matches!(&error, Error::Api(status) if matches!(status.code, 401 | 403)) {
+                    patience = limit.min(REFUSING);
+                }
+                plain(error)
+            }
             Err(_) => anyhow::anyhow!("the API server did not answer within {CALL:?}"),
         };
-        if Instant::now() + pause > end {
+        if begin.elapsed() + pause > patience {
             return Err(error);
         }
         crate::say::detail(format_args!("[api] {error:#}; trying again"));
@@ -125,12 +144,38 @@ async fn apply_once(client: &Client, object: &Value) -> Result<(), Error> {
         Err(Error::Api(status)) if matches!(status.code, 409 | 422) => {
             let changed = api.patch(&name, &PatchParams::default(), &Patch::Merge(object)).await;
             match changed {
-                Err(Error::Api(absent)) if absent.code == 404 => Err(Error::Api(status)),
+                Err(Error::Api(absent)) if absent.code == 404 => {
+                    Err(Error::Api(half_made(client, object, status).await))
+                }
                 other => other.map(drop),
             }
         }
         other => other.map(drop),
     }
+}
+
+/// A service's address may be left of a try that was killed before the service was stored. It is given back, and the error
+/// becomes one that passes.
+async fn half_made(client: &Client, object: &Value, mut error: Box<Status>) -> Box<Status> {
+    let Some(ip) = object.pointer("/spec/clusterIP").and_then(Value::as_str) else { return error };
+    if !error.message.contains("already allocated") {
+        return error;
+    }
+    error.code = 503;
+    let addresses = dynamic(client, "networking.k8s.io/v1", "IPAddress", None);
+    let Ok(found) = addresses.get(ip).await else { return error };
+    let text = |p: &str| found.data.pointer(p).and_then(Value::as_str).unwrap_or_default().to_string();
+    let same = ["namespace", "name"]
+        .iter()
+        .all(|part| object["metadata"][part].as_str() == Some(&text(&format!("/spec/parentRef/{part}"))));
+    let made = found.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_second());
+    if same && jiff::Timestamp::now().as_second().saturating_sub(made) >= REST {
+        let exactly =
+            found.metadata.uid.clone().map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+        let params = DeleteParams { preconditions: exactly, ..DeleteParams::default() };
+        let _ = addresses.delete(ip, &params).await;
+    }
+    error
 }
 
 /// Creates an object; one of its name that is there already is left as it is.
@@ -193,7 +238,6 @@ pub async fn config_map(client: &Client, name: &str, key: &str, limit: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::core::Status;
 
     #[test]
     fn a_starting_server_is_asked_again_a_refusing_one_is_not() {

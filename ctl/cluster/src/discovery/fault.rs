@@ -26,7 +26,7 @@ pub enum Fault {
     NoClusterInfo { address: String },
     /// No signature by this token.
     #[error(
-        "the cluster does not know the token with id {id:?}: it has expired or never existed; \"coxctl token create --print-join-command\" on a control plane makes a new one"
+        "the cluster does not know the token with id {id:?}: it has expired, was deleted, or never existed; \"coxctl token create --print-join-command\" on a control plane makes a new one"
     )]
     UnknownToken { id: String },
     /// A signature by another secret.
@@ -72,7 +72,7 @@ impl Fault {
     /// one; unless it was set on purpose, causes that seldom pass by themselves are given up sooner.
     pub fn patience(&self, limit: Duration, explicit: bool) -> Duration {
         let usual = match self {
-            Self::Unreachable { .. } => Duration::from_secs(30),
+            Self::Unreachable { .. } => Duration::from_secs(10),
             Self::NoClusterInfo { .. } => Duration::from_secs(20),
             Self::NotApi { .. } => Duration::from_secs(3),
             Self::UnknownToken { .. } => Duration::from_secs(5),
@@ -92,7 +92,7 @@ mod tests {
     fn some_faults_are_given_time() {
         let limit = Duration::from_secs(300);
         let unreachable = Fault::Unreachable { address: "a".into(), cause: "refused".into() };
-        assert_eq!(unreachable.patience(limit, false), Duration::from_secs(30));
+        assert_eq!(unreachable.patience(limit, false), Duration::from_secs(10));
         assert_eq!(unreachable.patience(limit, true), limit);
         assert_eq!(Fault::NotTls { address: "a".into() }.patience(limit, true), Duration::ZERO);
     }

@@ -41,8 +41,12 @@ pub async fn run(host: &Host, wanted: &Wanted<'_>) -> Result<Option<PathBuf>> {
     let snapshot = verify(wanted.file)?;
     say_snapshot(wanted.file, &snapshot);
     let data = PathBuf::from(&wanted.local.data_dir);
+    earlier(&data, "restored").iter().for_each(|left| drop(std::fs::remove_dir_all(left)));
     let fresh = beside(&data, "restored");
-    unpack(host, wanted, &fresh)?;
+    if let Err(error) = unpack(host, wanted, &fresh) {
+        let _ = std::fs::remove_dir_all(&fresh);
+        return Err(error.context("nothing was changed"));
+    }
     let stopped = stop(host)?;
     let old = swap(&data, &fresh)?;
     match begin(host, wanted).await {
@@ -69,6 +73,17 @@ fn beside(dir: &Path, what: &str) -> PathBuf {
     let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
     let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or("etcd");
     dir.join(format!(".{name}-{what}-{stamp}"))
+}
+
+/// What earlier tries put beside a directory under such a name, oldest first.
+fn earlier(dir: &Path, what: &str) -> Vec<PathBuf> {
+    let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or("etcd");
+    let start = format!(".{name}-{what}-");
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let named = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(&start));
+    let mut found: Vec<PathBuf> = entries.filter(named).collect();
+    found.sort();
+    found
 }
 
 /// Unpacks the snapshot as the data of a new cluster of this member alone.
@@ -103,15 +118,19 @@ fn unpack(host: &Host, wanted: &Wanted<'_>, into: &Path) -> Result<()> {
 const WRITERS: [&str; 4] =
     [daemons::SCHEDULER, daemons::CONTROLLER_MANAGER, daemons::API_SERVER, daemons::ETCD];
 
-/// Stops those that write, etcd last; returns which ran.
+/// Stops those that write, etcd last; returns those that are here. One that stands still already was stopped by a try that
+/// was killed.
 fn stop(host: &Host) -> Result<Vec<&'static str>> {
     let mut ran = Vec::new();
     for name in WRITERS {
-        if matches!(host.services().state(name)?, State::Absent | State::Stopped) {
-            continue;
+        match host.services().state(name)? {
+            State::Absent => continue,
+            State::Stopped => {}
+            _ => {
+                say::line("etcd", format_args!("Stopping {name}"));
+                host.services().stop(name)?;
+            }
         }
-        say::line("etcd", format_args!("Stopping {name}"));
-        host.services().stop(name)?;
         ran.push(name);
     }
     Ok(ran)
@@ -125,11 +144,11 @@ fn start(host: &Host, stopped: &[&'static str]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the fresh data in the place of the old, which moves aside.
+/// Puts the fresh data in the place of the old, which moves aside; a try that was killed may have moved it already.
 fn swap(data: &Path, fresh: &Path) -> Result<Option<PathBuf>> {
     let (member, place) = (data.join("member"), beside(data, "before-restore"));
-    let old = member.exists().then(|| place.clone());
-    if old.is_some() {
+    let old = if member.exists() { Some(place.clone()) } else { earlier(data, "before-restore").pop() };
+    if member.exists() {
         std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
         std::fs::rename(&member, place.join("member")).context("moving the old data aside")?;
     }
@@ -214,6 +233,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(data.join("member/db")).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(old.join("member/db")).unwrap(), "old");
         assert!(!fresh.exists());
+        // Killed after the old data had moved: the next try finds it.
+        std::fs::remove_dir_all(data.join("member")).unwrap();
+        std::fs::create_dir_all(fresh.join("member")).unwrap();
+        assert_eq!(swap(&data, &fresh).unwrap(), Some(old));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Phases about the machine: `preflight`, `bundle`, `balancer`, `kubelet-start`.
 
 use anyhow::Result;
-use coxctl_config::images;
+use coxctl_config::{ClusterConfiguration, images};
 use coxctl_machine::preflight::{Command, Wanted};
 use sha2::{Digest, Sha256};
 
@@ -59,14 +59,21 @@ fn wanted(run: &Run) -> Wanted {
 }
 
 /// What makes this cluster this cluster: its document and the node's name and address, without what is made anew each time.
+/// Before `|` stands the digest without the daemons' arguments, which may be mended after a try that failed by them.
 fn fingerprint(run: &Run) -> String {
-    let text = format!(
-        "{}\n{}\n{}",
-        coxctl_config::cluster_document(&run.config.cluster),
-        run.node(),
-        run.endpoint()
-    );
-    hex::encode(Sha256::digest(text))
+    let digest = |cluster: &ClusterConfiguration| {
+        let document = coxctl_config::cluster_document(cluster);
+        hex::encode(Sha256::digest(format!("{document}\n{}\n{}", run.node(), run.endpoint())))
+    };
+    let mut essence = run.config.cluster.clone();
+    for part in [&mut essence.controller_manager, &mut essence.scheduler] {
+        (part.extra_args, part.extra_envs) = Default::default();
+    }
+    (essence.api_server.extra_args, essence.api_server.extra_envs) = Default::default();
+    if let Some(local) = &mut essence.etcd.local {
+        (local.extra_args, local.extra_envs) = Default::default();
+    }
+    format!("{}|{}", digest(&essence), digest(&run.config.cluster))
 }
 
 /// Unpacks the bundle; its images come in beside the phases that do not need them.

@@ -35,8 +35,7 @@ pub async fn fetch(run: &Run) -> Result<Fetched> {
         optional(&client, "kube-proxy", "config.conf"),
         network(&client),
     );
-    let cluster =
-        cluster.context("the cluster does not show its configuration; was it made by coxctl or kubeadm?")?;
+    let cluster = cluster.map_err(|error| refused(run, error))?;
     let (mut cluster, warnings) = read_cluster(&cluster).context("ConfigMap kube-system/kubeadm-config")?;
     warnings.iter().for_each(|w| say::detail(format_args!("[config] {w}")));
     default_cluster(&mut cluster);
@@ -45,6 +44,22 @@ pub async fn fetch(run: &Run) -> Result<Fetched> {
     let proxy =
         proxy.map(|p| serde_yaml::from_str(&p)).transpose().context("ConfigMap kube-system/kube-proxy")?;
     Ok(Fetched { cluster, kubelet, proxy, network: network? })
+}
+
+/// Why the configuration was not shown, and what helps.
+fn refused(run: &Run, error: anyhow::Error) -> anyhow::Error {
+    let id = run.config.join.discovery.tls_bootstrap_token.split('.').next().unwrap_or_default().to_string();
+    let code = error.downcast_ref::<api::Refused>().map(|r| r.code);
+    let cure = "\"coxctl token create --print-join-command\" on a control plane makes a good one";
+    match code {
+        Some(401) => error.context(format!(
+            "the cluster does not let the token {id:?} log in: it was deleted, has expired, or lacks the usage \"authentication\"; {cure}"
+        )),
+        Some(403) => error.context(format!(
+            "the token {id:?} is not in a group that may join (usually system:bootstrappers:kubeadm:default-node-token); {cure}"
+        )),
+        _ => error.context("the cluster does not show its configuration; was it made by coxctl or kubeadm?"),
+    }
 }
 
 /// A key of a ConfigMap that may be missing, or hidden from those who join.
