@@ -16,6 +16,8 @@ use regex::Regex;
 const LINE_LIMIT: &str = "60";
 /// Lines that take longer are named in the test's output, in seconds.
 const SLOW: f64 = 3.0;
+/// How long pods may take to be up before lines are run without them: some are never ready.
+const SETTLES: Duration = Duration::from_secs(60);
 /// A line read while the cluster moves is looked at again so often.
 const TRIES: usize = 5;
 
@@ -120,9 +122,22 @@ fn prepare(script: &Script, files: &Path, namespace: &str) -> Result<()> {
     }
     for file in &script.setup {
         shell(&format!("kubectl -n {namespace} apply -f {}", files.join(file).display()))?;
-        shell(&format!("kubectl -n {namespace} wait pod --all --for=condition=Ready --timeout=60s || true"))?;
+        settle(namespace);
     }
     Ok(())
+}
+
+/// Waits until no pod of the namespace is on its way: each is wholly ready, over, or has stood still long enough.
+fn settle(namespace: &str) {
+    let moving = format!(
+        "kubectl -n {namespace} wait deployment --all --for=condition=Available --timeout=60s; \
+         ! kubectl -n {namespace} get pods --no-headers | grep -v -e ' Completed ' -e ' Error ' | \
+         awk '{{split($2, n, \"/\")}} n[1] != n[2]' | grep -q ."
+    );
+    let end = Instant::now() + SETTLES;
+    while shell(&moving).is_err() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 fn remove(namespace: &str) -> Result<()> {
