@@ -29,12 +29,24 @@ enum Verb {
     Inspect(coxctl_inspect::Command),
 }
 
-/// The whole grammar, for help and completion.
+/// The whole grammar, for help.
 pub fn root() -> clap::Command {
     let machine = Machine::command();
     let known = Everyday::command();
     let more = machine.get_subcommands().filter(|m| known.find_subcommand(m.get_name()).is_none());
     known.clone().subcommands(more.cloned())
+}
+
+/// Answers a shell that completes a command line, where that is what is asked: `__complete WORDS...`; the exit code.
+pub fn completion(words: &[String]) -> Option<i32> {
+    let described = match words.get(1)?.as_str() {
+        "__complete" => true,
+        "__completeNoDesc" => false,
+        _ => return None,
+    };
+    let grammar = coxctl_complete::Grammar::new(Everyday::command(), Machine::command());
+    let answered = async { Ok(coxctl_complete::run(&grammar, &words[2..], described).await) };
+    Some(crate::cli::block_on(answered).unwrap_or(1))
 }
 
 /// Runs a verb; the exit code.

@@ -59,7 +59,7 @@ pub enum Command {
     Plugin(shell::PluginCommand),
 }
 
-/// Runs a verb; the exit code is returned. `root` is the whole command line, for completion and options.
+/// Runs a verb; the exit code is returned. `root` is the whole command line, for options.
 pub async fn run(command: Command, globals: &Globals, root: fn() -> clap::Command) -> anyhow::Result<i32> {
     Ok(match command {
         Command::Get(args) => get::run(&args, globals).await?,
@@ -75,7 +75,7 @@ pub async fn run(command: Command, globals: &Globals, root: fn() -> clap::Comman
         Command::Config(command) => config::run(&command, globals)?,
         Command::Version(args) => version::run(&args, globals).await?,
         Command::ClusterInfo(args) => cluster_info::run(&args, globals).await?,
-        Command::Completion(args) => shell::completion(&args, root()),
+        Command::Completion(args) => shell::completion(&args),
         Command::Options => shell::options(root()),
         Command::Plugin(command) => shell::plugins(&command)?,
     })

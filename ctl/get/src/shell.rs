@@ -32,18 +32,21 @@ pub enum PluginCommand {
     },
 }
 
+impl Shell {
+    /// The script that lets the shell ask `coxctl __complete` at every TAB.
+    pub fn script(self) -> &'static str {
+        match self {
+            Shell::Bash => include_str!("completion/coxctl.bash"),
+            Shell::Zsh => include_str!("completion/coxctl.zsh"),
+            Shell::Fish => include_str!("completion/coxctl.fish"),
+            Shell::Powershell => include_str!("completion/coxctl.ps1"),
+        }
+    }
+}
+
 /// Prints a shell's completion script.
-pub fn completion(args: &CompletionArgs, mut root: clap::Command) -> i32 {
-    let shell = match args.shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-        Shell::Powershell => clap_complete::Shell::PowerShell,
-    };
-    let mut script = Vec::new();
-    let name = root.get_name().to_string();
-    clap_complete::generate(shell, &mut root, name, &mut script);
-    out::put_bytes(&script);
+pub fn completion(args: &CompletionArgs) -> i32 {
+    out::put(args.shell.script());
     0
 }
 

@@ -49,6 +49,21 @@ pub async fn run(args: &ExplainArgs, globals: &Globals) -> Result<i32> {
     text.1.map_or(Ok(0), Err)
 }
 
+/// The names of the fields at a path such as `pod.spec`, for completion.
+///
+/// # Errors
+/// Unknown kinds and paths have none; other failures are the server's.
+pub async fn fields(cluster: &Cluster, path: &str) -> Result<Vec<String>> {
+    let (kind, path) = resolve(cluster, path, "").await?;
+    let document = document(cluster, &kind).await?;
+    let Some(mut schema) = schema::of_kind(&document, &kind) else { return Ok(Vec::new()) };
+    for name in &path {
+        schema = &schema::inner(&document, schema)["properties"][name.as_str()];
+    }
+    let fields = schema::inner(&document, schema)["properties"].as_object();
+    Ok(fields.into_iter().flat_map(|fields| fields.keys().cloned()).collect())
+}
+
 /// The kind and the names of the fields below it. A word may hold a group: `deployments.apps.spec` is tried first.
 async fn resolve(cluster: &Cluster, word: &str, api_version: &str) -> Result<(Kind, Vec<String>)> {
     let parts: Vec<String> = word.trim_end_matches('.').split('.').map(str::to_string).collect();
