@@ -24,11 +24,24 @@ fn healthy(name: &str, begin: Instant) {
 /// As [`coxctl_machine::healthy`].
 pub async fn etcd(host: &Host, cluster: &ClusterConfiguration, limit: Duration) -> Result<()> {
     let Some(local) = crate::init::local_etcd(cluster) else { return Ok(()) };
-    let listen = last(&local.extra_args, "listen-metrics-urls").unwrap_or("http://127.0.0.1:2381");
-    let first = listen.split(',').next().unwrap_or_default();
-    let Some(address) = first.strip_prefix("http://").map(str::to_string) else { return Ok(()) };
+    // The loopback is that of the member's own family.
+    let listen = last(&local.extra_args, "listen-metrics-urls");
+    let listen = listen.unwrap_or("http://127.0.0.1:2381,http://[::1]:2381");
+    let addresses: Vec<&str> = listen.split(',').filter_map(|u| u.trim().strip_prefix("http://")).collect();
+    if addresses.is_empty() {
+        return Ok(());
+    }
     let begin = Instant::now();
-    let check = async || probe::plain(&address, "/health").await;
+    let check = async || {
+        let mut answer = Ok(());
+        for address in &addresses {
+            answer = probe::plain(address, "/health").await;
+            if answer.is_ok() {
+                break;
+            }
+        }
+        answer
+    };
     host.healthy(daemons::ETCD, check, limit).await?;
     healthy("etcd", begin);
     Ok(())
@@ -91,7 +104,7 @@ pub async fn kubelet(host: &Host, config: &Value, limit: Duration) -> Result<()>
         return Ok(());
     }
     let address = config["healthzBindAddress"].as_str().filter(|a| !a.is_empty()).unwrap_or("127.0.0.1");
-    let address = format!("{}:{port}", reachable(address));
+    let address = join_host_port(reachable(address), i32::try_from(port).unwrap_or(10248));
     let begin = Instant::now();
     let check = async || probe::plain(&address, "/healthz").await;
     host.healthy(daemons::KUBELET, check, limit).await?;

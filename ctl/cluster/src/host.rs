@@ -39,7 +39,7 @@ impl Host {
         let dir = named.unwrap_or_else(|| {
             Path::new(crate::paths::TMP).join(format!("kubeadm-{command}-dryrun-{stamp}"))
         });
-        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        anyhow::ensure!(!dir.is_file(), "{} is a file", dir.display());
         let services = Box::new(Pretended { bin_dir: bin_dir.map(Path::to_path_buf) });
         Ok(Self { services, made: Mutex::new(Made::dry()), dry: Some(dir) })
     }
@@ -60,6 +60,36 @@ impl Host {
         match &self.dry {
             Some(dir) => dir.join(path.strip_prefix("/").unwrap_or(path)),
             None => path.to_path_buf(),
+        }
+    }
+
+    /// Shows a dry run what is there of a file or directory: copies it to where the run's own files go.
+    ///
+    /// # Errors
+    /// When it can't be copied.
+    pub fn mirror(&self, path: &str) -> Result<()> {
+        let (from, to) = (Path::new(path), self.path(path));
+        if !self.is_dry() || !from.exists() {
+            return Ok(());
+        }
+        if from.is_dir() {
+            let entries = std::fs::read_dir(from).with_context(|| format!("reading {path}"))?;
+            return entries.flatten().try_for_each(|e| self.mirror(&e.path().display().to_string()));
+        }
+        let data = std::fs::read(from).with_context(|| format!("reading {path}"))?;
+        coxctl_pki::authority::write_file(&to, &data, 0o600)
+    }
+
+    /// Says where the files of a dry run are.
+    pub fn tell_dry(&self) {
+        if let Some(dir) = self.dry.as_ref().filter(|d| d.exists()) {
+            say::line(
+                "dryrun",
+                format_args!(
+                    "Finished dry-running. The files that would be written are in {}",
+                    dir.display()
+                ),
+            );
         }
     }
 

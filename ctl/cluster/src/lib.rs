@@ -11,6 +11,7 @@ pub mod host;
 pub mod init;
 pub mod join;
 pub mod joinline;
+pub mod leftovers;
 pub mod local;
 pub mod node;
 pub mod nodes;
@@ -21,6 +22,7 @@ pub mod reset;
 pub mod say;
 pub mod table;
 pub mod token;
+pub mod unified;
 pub mod upgrade;
 pub mod upload;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use coxctl_config::{Facts, ResetConfiguration, default_reset, read_reset, validate_reset};
 use coxctl_machine::clean;
-use coxctl_machine::made::Report;
+use coxctl_machine::made::{Entry, Report};
 use futures::FutureExt;
 
 use crate::daemons::{self, etcd as unit};
@@ -236,7 +236,21 @@ async fn clean_up(run: &Run) -> Result<()> {
 fn pretend() {
     let Ok(made) = coxctl_machine::Made::read() else { return };
     for entry in made.entries().iter().rev() {
-        say::line("dryrun", format_args!("Would take back {entry:?}"));
+        say::line("dryrun", format_args!("Would {}", words(entry)));
+    }
+}
+
+/// What taking back an entry means.
+fn words(entry: &Entry) -> String {
+    match entry {
+        Entry::File { path, before: None } => format!("remove {}", path.display()),
+        Entry::File { path, before: Some(_) } => format!("put back what {} was before", path.display()),
+        Entry::Dir { path } => format!("remove the directory {} if it is empty", path.display()),
+        Entry::Contents { path, existed: true, .. } => format!("empty {}", path.display()),
+        Entry::Contents { path, .. } => format!("remove {} and what is in it", path.display()),
+        Entry::Link { path, .. } => format!("remove the link {}", path.display()),
+        Entry::Unit { name } => format!("stop and remove {name}"),
+        Entry::Sysctl { name, old, .. } => format!("set {} back to {old}", name.replace('/', ".")),
     }
 }
 

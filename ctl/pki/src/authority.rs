@@ -201,6 +201,9 @@ pub fn request(who: &Identity, algorithm: Algorithm) -> Result<(String, String)>
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params.distinguished_name = name(&who.cn, &who.orgs);
     params.subject_alt_names = alt_names(who)?;
+    // Asked for too, so that who signs may copy all that a request asks for.
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = usages(who);
     Ok((params.serialize_request(key.pair())?.pem()?, key.to_pem()))
 }
 
@@ -238,10 +241,14 @@ fn leaf_params(who: &Identity, life: i64) -> Result<CertificateParams> {
     let mut params = base_params(&who.cn, &who.orgs, life)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
-    let usages = [(who.server, Eku::ServerAuth), (who.client, Eku::ClientAuth)];
-    params.extended_key_usages = usages.into_iter().filter(|u| u.0).map(|u| u.1).collect();
+    params.extended_key_usages = usages(who);
     params.subject_alt_names = alt_names(who)?;
     Ok(params)
+}
+
+fn usages(who: &Identity) -> Vec<Eku> {
+    let all = [(who.server, Eku::ServerAuth), (who.client, Eku::ClientAuth)];
+    all.into_iter().filter(|u| u.0).map(|u| u.1).collect()
 }
 
 fn alt_names(who: &Identity) -> Result<Vec<SanType>> {

@@ -197,6 +197,24 @@ pub fn ensure_all(
     Ok(report)
 }
 
+/// Whether a certificate that is there can stay, before anything is made.
+///
+/// # Errors
+/// When it is of another cluster, another machine or another configuration.
+pub fn fits(pki: &Path, spec: &CertSpec) -> Result<()> {
+    let pair = Pair::new(pki, spec.base);
+    let Some(ca) = spec.ca.filter(|_| pair.crt.exists() && pair.key.exists()) else { return Ok(()) };
+    let base = authority_base(ca);
+    match Authority::load(pki, base)? {
+        Some(ca) => fitness::check(&pair, spec, &ca.cert_pem).map(drop),
+        None => bail!(
+            "{} is there without its authority {}: it is left from another cluster; move it and its key away to have new ones made",
+            pair.crt.display(),
+            pki.join(base).with_extension("crt").display()
+        ),
+    }
+}
+
 fn write_pair(pair: &Pair, crt: &str, key: &str, record: Record<'_>) -> Result<()> {
     announce(&pair.key, record)?;
     if !pair.crt.exists() {

@@ -98,6 +98,10 @@ mod tests {
             x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents).unwrap();
         csr.verify_signature().unwrap();
         assert_eq!(csr.certification_request_info.subject.to_string(), "CN=kube-apiserver");
+        let asked: Vec<_> = csr.requested_extensions().unwrap().collect();
+        use x509_parser::extensions::ParsedExtension::{ExtendedKeyUsage, SubjectAlternativeName};
+        assert!(asked.iter().any(|e| matches!(e, ExtendedKeyUsage(usage) if usage.server_auth)));
+        assert!(asked.iter().any(|e| matches!(e, SubjectAlternativeName(_))));
         let conf: Value =
             serde_yaml::from_slice(&std::fs::read(dir.path().join("scheduler.conf")).unwrap()).unwrap();
         assert!(conf["users"][0]["user"]["client-key-data"].is_string());

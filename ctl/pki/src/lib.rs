@@ -25,13 +25,13 @@ pub mod x509;
 
 use std::path::Path;
 
-pub use cluster::{CertSpec, Outcome, Report, SHARED_FILES, cluster_certificates, ensure, ensure_all};
+pub use cluster::{CertSpec, Outcome, Report, SHARED_FILES, cluster_certificates, ensure, ensure_all, fits};
 pub use command::{CertsCommand, KubeconfigCommand, run_certs, run_kubeconfig};
 pub use expiry::{Dirs, Expiry, Known, expiry, renew};
 pub use hash::ca_hashes;
 pub use nodeconf::{
     KubeconfigSpec, bootstrap_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig, finalize_kubelet_conf,
-    node_agent_kubeconfig,
+    kubeconfig_fits, node_agent_kubeconfig,
 };
 
 /// Called with a path before it is made; an error keeps it from being made.

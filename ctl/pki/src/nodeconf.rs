@@ -138,6 +138,26 @@ pub fn ensure_kubeconfig(
     Ok((outcome, Vec::new()))
 }
 
+/// Whether a kubeconfig that is there can stay, before anything is made.
+///
+/// # Errors
+/// When it is of another cluster or another machine, or no kubeconfig.
+pub fn kubeconfig_fits(dir: &Path, pki: &Path, spec: &KubeconfigSpec) -> Result<()> {
+    let path = dir.join(spec.file);
+    if !path.exists() {
+        return Ok(());
+    }
+    Current::load(&path)?;
+    match Authority::load(pki, "ca")? {
+        Some(ca) => look_over(&path, spec, &ca).map(drop),
+        None => bail!(
+            "{} is there without its authority {}: it is left from another cluster; move it away to have a new one made",
+            path.display(),
+            pki.join("ca.crt").display()
+        ),
+    }
+}
+
 /// Whether the file's certificate has run out, and what deserves a line.
 fn look_over(path: &Path, spec: &KubeconfigSpec, ca: &Authority) -> Result<(bool, Vec<String>)> {
     let config = Current::load(path)?;

@@ -92,9 +92,13 @@ fn identity(cert: &X509Certificate<'_>) -> Identity {
         orgs: subject.iter_organization().map(text).collect(),
         ..Identity::default()
     };
-    if let Ok(Some(usage)) = cert.extended_key_usage() {
-        out.server = usage.value.server_auth || usage.value.any;
-        out.client = usage.value.client_auth || usage.value.any;
+    match cert.extended_key_usage() {
+        Ok(Some(usage)) => {
+            out.server = usage.value.server_auth || usage.value.any;
+            out.client = usage.value.client_auth || usage.value.any;
+        }
+        // A leaf that names no usage may be used for any (RFC 5280, 4.2.1.12), as other tools' often are.
+        _ => (out.server, out.client) = (!cert.is_ca(), !cert.is_ca()),
     }
     if let Ok(Some(names)) = cert.subject_alternative_name() {
         names.value.general_names.iter().for_each(|n| add_name(&mut out, n));

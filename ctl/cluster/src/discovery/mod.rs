@@ -62,9 +62,12 @@ async fn by_file(path: &str, token: &str) -> Result<Found> {
     };
     let cluster = cluster_of(&text).with_context(|| format!("discovery file {path}"))?;
     let credentials = match token {
-        "" => credentials(&text).with_context(|| {
-            format!("discovery file {path} has no credentials; add --tls-bootstrap-token")
-        })?,
+        "" => {
+            let found = credentials(&text).with_context(|| format!("discovery file {path}"))?;
+            found.with_context(|| {
+                format!("discovery file {path} has no credentials; add --tls-bootstrap-token")
+            })?
+        }
         token => serde_json::json!({"token": token}),
     };
     let address = address_of(&cluster.server);
@@ -97,19 +100,29 @@ fn system_roots() -> Result<String> {
         .context("this machine has no list of authorities")
 }
 
-/// The user of a kubeconfig, its files put into it.
-fn credentials(text: &str) -> Option<Value> {
-    let value: Value = serde_yaml::from_str(text).ok()?;
-    let mut user = value["users"][0]["user"].clone();
-    for (file, data) in [("client-certificate", "client-certificate-data"), ("client-key", "client-key-data")]
-    {
-        if let Some(path) = user[file].as_str() {
-            let content = std::fs::read(path).ok()?;
-            user[data] = BASE64_STANDARD.encode(content).into();
-            user.as_object_mut()?.remove(file);
-        }
+/// The user of a kubeconfig's current context (else the first), its files put into it.
+fn credentials(text: &str) -> Result<Option<Value>> {
+    let value: Value = serde_yaml::from_str(text).context("it is no YAML")?;
+    let list = |name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let current = list("contexts").into_iter().find(|c| c["name"] == value["current-context"]);
+    let users = list("users");
+    let chosen = match current {
+        Some(context) => users.iter().find(|u| u["name"] == context["context"]["user"]),
+        None => users.first(),
+    };
+    let Some(Value::Object(mut user)) = chosen.map(|u| u["user"].clone()) else { return Ok(None) };
+    for (file, data, encoded) in [
+        ("client-certificate", "client-certificate-data", true),
+        ("client-key", "client-key-data", true),
+        ("tokenFile", "token", false),
+    ] {
+        let Some(Value::String(path)) = user.remove(file) else { continue };
+        let content = std::fs::read(&path).with_context(|| format!("reading {path}"))?;
+        let text = String::from_utf8_lossy(&content);
+        let put = if encoded { BASE64_STANDARD.encode(&content) } else { text.trim().to_string() };
+        user.insert(data.into(), put.into());
     }
-    user.as_object().is_some_and(|u| !u.is_empty()).then_some(user)
+    Ok((!user.is_empty()).then_some(user.into()))
 }
 
 #[cfg(test)]
@@ -129,7 +142,16 @@ mod tests {
 
     #[test]
     fn files_may_hold_credentials() {
-        assert_eq!(credentials("users: [{user: {token: t}}]").unwrap(), serde_json::json!({"token": "t"}));
-        assert!(credentials("clusters: []").is_none());
+        let of = |text: &str| credentials(text).unwrap();
+        assert_eq!(of("users: [{user: {token: t}}]").unwrap(), serde_json::json!({"token": "t"}));
+        assert!(of("clusters: []").is_none() && of("users: [{user: {}}]").is_none());
+        let two = "{current-context: b, contexts: [{name: b, context: {user: y}}], users: [{name: x, user: {token: t}}, {name: y, user: {token: u}}]}";
+        assert_eq!(of(two).unwrap()["token"], "u");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "secret\n").unwrap();
+        let text = format!("users: [{{user: {{tokenFile: {}}}}}]", file.display());
+        assert_eq!(of(&text).unwrap(), serde_json::json!({"token": "secret"}));
+        assert!(credentials("users: [{user: {tokenFile: /nowhere}}]").is_err());
     }
 }

@@ -36,6 +36,11 @@ pub async fn mark(run: &Run) -> Result<()> {
 /// Tokens, the rights of those who show them, and cluster-info with its signatures.
 pub async fn token(run: &Run) -> Result<()> {
     say::line("bootstrap-token", "Configuring bootstrap tokens, cluster-info ConfigMap, RBAC Roles");
+    // A phase alone shows the token nowhere else.
+    if !run.args.only().is_empty() && !run.args.skip_token_print {
+        let tokens = run.config.init.bootstrap_tokens.iter();
+        tokens.for_each(|t| say::line("bootstrap-token", format_args!("Using token: {}", t.token)));
+    }
     let entries: Vec<Entry> =
         run.config.init.bootstrap_tokens.iter().map(|t| entry(t, Timestamp::now())).collect::<Result<_>>()?;
     let mut all: Vec<Value> = entries.iter().map(Entry::object).collect();
@@ -88,6 +93,9 @@ fn finalize(run: &Run) -> Result<()> {
             paths::KUBELET_CONF
         ),
     );
+    if super::machine::wants(run, daemons::CERTS, "rotation")? {
+        super::machine::rotation(run)?;
+    }
     node::adopt_identity()?;
     if coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())? {
         run.host.services().restart(daemons::KUBELET)?;

@@ -1,15 +1,18 @@
 //! The last words of `init`: what to do next.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use coxctl_config::control_plane_endpoint;
 
 use super::Run;
 use crate::joinline::JoinLine;
-use crate::paths;
+use crate::{api, paths};
 
 /// Prints how to use the cluster and how to add nodes to it.
 pub async fn show(run: &Run) -> Result<()> {
     let Some(token) = run.config.init.bootstrap_tokens.first() else { return Ok(()) };
+    if !run.args.only().is_empty() {
+        alone(run, &token.token).await?;
+    }
     let hidden =
         |secret: &str, hide: bool| if hide { "<value withheld>".to_string() } else { secret.to_string() };
     let key = run.state.lock().certificate_key.clone();
@@ -21,6 +24,22 @@ pub async fn show(run: &Run) -> Result<()> {
     };
     print!("{}", text(&line));
     Ok(())
+}
+
+/// Run by itself, the phase knows of no token but one that is given; and it is the last one.
+async fn alone(run: &Run, token: &str) -> Result<()> {
+    if run.host.is_dry() {
+        return Ok(());
+    }
+    run.host.made().finish()?;
+    let name = format!("bootstrap-token-{}", token.split('.').next().unwrap_or_default());
+    match api::get(run.admin().await?, "Secret", Some("kube-system"), &name).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => bail!(
+            "the cluster does not know this token; give one with --token or in the configuration, or run \"coxctl token create --print-join-command\""
+        ),
+        Err(error) => Err(api::plain(error)).context("looking for the token"),
+    }
 }
 
 fn text(line: &JoinLine) -> String {

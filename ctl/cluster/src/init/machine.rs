@@ -1,24 +1,46 @@
 //! Phases about the machine: `preflight`, `bundle`, `balancer`, `kubelet-start`.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use coxctl_config::{ClusterConfiguration, images};
-use coxctl_machine::preflight::{Command, Wanted};
+use coxctl_machine::State;
+use coxctl_machine::preflight::{Check, Command, Wanted};
+use coxctl_pki::{cluster_certificates, cluster_kubeconfigs};
 use sha2::{Digest, Sha256};
 
 use super::Run;
 use crate::local::Local;
-use crate::{node, paths, say};
+use crate::{daemons, node, paths, say};
 
 /// Checks the machine, then says in the manifest that the work begins.
 pub async fn preflight(run: &Run) -> Result<()> {
     say::line("preflight", "Running pre-flight checks");
     let mut wanted = wanted(run);
     wanted.external_etcd_versions = node::external_versions(&run.config.cluster).await;
+    if !run.host.is_dry() {
+        wanted.found = leftovers(run)?;
+    }
     node::preflight(&run.host, &wanted, &run.config.init.node_registration.ignore_preflight_errors).await?;
     if !run.host.is_dry() {
         run.host.made().begin("init", &wanted.fingerprint)?;
     }
     remember(run)
+}
+
+/// Files of another cluster in the way of this one's.
+fn leftovers(run: &Run) -> Result<Vec<Check>> {
+    let (cluster, local) = (&run.config.cluster, &run.config.init.local_api_endpoint);
+    let ip = local
+        .advertise_address
+        .parse()
+        .with_context(|| format!("advertise address {:?}", local.advertise_address))?;
+    let certificates = cluster_certificates(cluster, run.node(), ip)?;
+    let kubeconfigs = cluster_kubeconfigs(cluster, run.node(), local, true);
+    Ok(crate::leftovers::find(
+        &run.host.made(),
+        cluster.certificates_dir.as_ref(),
+        &certificates,
+        &kubeconfigs,
+    ))
 }
 
 /// Keeps what later commands need when no API server runs.
@@ -53,6 +75,7 @@ fn wanted(run: &Run) -> Wanted {
         images: if offline || run.host.is_dry() { Vec::new() } else { images(cluster) },
         pull: node::pull_policy(&own.node_registration.image_pull_policy),
         fingerprint: fingerprint(run),
+        bundled: run.bundle.as_ref().map(|b| b.index.kubernetes.clone()),
         programs: if offline { Vec::new() } else { node::programs(true, local.is_some()) },
         ..Wanted::default()
     }
@@ -97,6 +120,10 @@ pub async fn kubelet(run: &Run) -> Result<()> {
     if let Some(images) = images {
         images.await??;
     }
+    // kubeadm's phases know no balancer: who runs them one by one gets it here.
+    if wants(run, daemons::BALANCER, "balancer")? {
+        balancer(run).await?;
+    }
     let registration = &run.config.init.node_registration;
     node::settings(&run.host)?;
     let taints = node::taints(registration, true);
@@ -109,6 +136,12 @@ pub async fn kubelet(run: &Run) -> Result<()> {
         coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
     }
     node::start_kubelet(&run.host, files)
+}
+
+/// Is a daemon to be started by a later phase than its own, which was not run?
+pub fn wants(run: &Run, daemon: &str, phase: &str) -> Result<bool> {
+    let skipped = run.config.init.skip_phases.iter().any(|s| s == phase);
+    Ok(!run.host.is_dry() && !skipped && run.host.services().state(daemon)? == State::Absent)
 }
 
 /// The daemon that renews this control plane's certificates before they end.

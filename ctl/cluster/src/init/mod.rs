@@ -114,6 +114,7 @@ pub async fn run(args: InitArgs) -> Result<i32> {
     if only.is_empty() && !run.host.is_dry() {
         run.host.made().finish()?;
     }
+    run.host.tell_dry();
     say::detail(format_args!("[init] done ({:.2} s)", begin.elapsed().as_secs_f64()));
     Ok(0)
 }
@@ -126,6 +127,13 @@ impl Run {
             true => Host::dry("init", bin_dir)?,
             false => Host::open(bin_dir)?,
         };
+        // What is there already counts, as in a run that is not dry.
+        host.mirror(&config.cluster.certificates_dir)?;
+        for spec in
+            coxctl_pki::cluster_kubeconfigs(&config.cluster, "", &config.init.local_api_endpoint, true)
+        {
+            host.mirror(&format!("{}/{}", paths::KUBERNETES, spec.file))?;
+        }
         disable_skipped(&mut config);
         crate::patches::check(config.init.patches.as_ref())?;
         Ok(Self { host, config, args, facts, bundle, admin: OnceCell::new(), state: Mutex::default() })

@@ -34,6 +34,15 @@ pub static JOIN: &[Phase<Run>] =
     &[Phase::step("mark-control-plane", "Mark a node as a control-plane", |r| mark(r).boxed_local())
         .together()];
 
+/// Files of another cluster in the way of this machine's control plane.
+pub async fn leftovers(run: &Run) -> Result<Vec<coxctl_machine::preflight::Check>> {
+    let (Some(local), false) = (run.control(), run.host.is_dry()) else { return Ok(Vec::new()) };
+    let cluster = &run.fetched().await?.cluster;
+    let pki = Path::new(&cluster.certificates_dir);
+    let specs = cluster_kubeconfigs(cluster, run.node(), local, false);
+    Ok(crate::leftovers::find(&run.host.made(), pki, &[], &specs))
+}
+
 /// Can this machine get the shared certificates? Asked before anything is changed.
 pub async fn certificates_at_hand(run: &Run) -> Result<()> {
     let Some(control) = &run.config.join.control_plane else { return Ok(()) };
@@ -102,6 +111,7 @@ async fn certs(run: &Run) -> Result<()> {
         .parse()
         .with_context(|| format!("advertise address {:?}", local.advertise_address))?;
     let dir = run.host.path(&cluster.certificates_dir);
+    run.host.mirror(&cluster.certificates_dir)?;
     for spec in cluster_certificates(cluster, run.node(), ip)?.iter().filter(|s| s.ca.is_some()) {
         let (outcome, warnings) = ensure(&dir, spec, cluster, &mut |p: &Path| run.host.record(p))?;
         warnings.iter().for_each(|w| say::warn("certs", w));

@@ -1,6 +1,7 @@
 //! `join`: a machine becomes a node of a cluster, as a worker or as one more control plane, in kubeadm's phases.
 
 pub mod args;
+mod claim;
 mod control_plane;
 mod etcd;
 mod fetch;
@@ -39,6 +40,8 @@ pub struct Run {
     found: OnceCell<Found>,
     fetched: OnceCell<fetch::Fetched>,
     images: Mutex<Option<tokio::task::JoinHandle<Result<()>>>>,
+    /// The machine that had this node's name when this join began.
+    before: Mutex<Option<String>>,
 }
 
 /// The phases in order.
@@ -85,14 +88,17 @@ pub async fn run(args: JoinArgs) -> Result<i32> {
     phase::run("join", &steps, &run).await?;
     if only.is_empty() && !run.host.is_dry() {
         run.host.made().finish()?;
-        print!("{}", closing(run.control().is_some()));
+        let external = run.fetched().await?.cluster.etcd.external.is_some();
+        print!("{}", closing(run.control().is_some(), external));
     }
+    run.host.tell_dry();
     say::detail(format_args!("[join] done ({:.2} s)", begin.elapsed().as_secs_f64()));
     Ok(0)
 }
 
-fn closing(control_plane: bool) -> &'static str {
-    match control_plane {
+fn closing(control_plane: bool, external_etcd: bool) -> String {
+    let member = "* A new etcd member was added to the local/stacked etcd cluster.\n";
+    let text = match control_plane {
         false => {
             "\nThis node has joined the cluster:\n\
             * Certificate signing request was sent to apiserver and a response was received.\n\
@@ -111,7 +117,8 @@ fn closing(control_plane: bool) -> &'static str {
             \tsudo chown $(id -u):$(id -g) $HOME/.kube/config\n\n\
             Run 'kubectl get nodes' to see this node join the cluster.\n"
         }
-    }
+    };
+    if external_etcd { text.replace(member, "") } else { text.into() }
 }
 
 impl Run {
@@ -136,6 +143,7 @@ impl Run {
             found: OnceCell::new(),
             fetched: OnceCell::new(),
             images: Mutex::default(),
+            before: Mutex::default(),
         })
     }
 
@@ -199,6 +207,12 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_members_are_spoken_of() {
+        assert!(closing(true, false).contains("etcd member"));
+        assert!(!closing(true, true).contains("etcd member") && !closing(false, false).contains("etcd"));
+    }
 
     #[test]
     fn the_phases_are_kubeadms_and_ours() {

@@ -10,7 +10,7 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 
-use super::Run;
+use super::{Run, claim};
 use crate::discovery::{address_of, host_of};
 use crate::local::Local;
 use crate::{api, daemons, health, node, nodes, paths, say};
@@ -27,6 +27,7 @@ pub async fn preflight(run: &Run) -> Result<()> {
             cluster.etcd.external.iter().flat_map(node::external_etcd_files).collect();
         wanted.external_etcd_versions = node::external_versions(cluster).await;
     }
+    wanted.found = super::control_plane::leftovers(run).await?;
     node::preflight(&run.host, &wanted, &run.config.join.node_registration.ignore_preflight_errors).await?;
     alone(run).await?;
     super::control_plane::certificates_at_hand(run).await?;
@@ -70,6 +71,7 @@ async fn wanted(run: &Run) -> Result<Wanted> {
             control.map(local_endpoint).unwrap_or_default()
         ),
         clock_skew: found.skew,
+        bundled: run.bundle.as_ref().map(|b| b.index.kubernetes.clone()),
         programs: if offline { Vec::new() } else { node::programs(control.is_some(), etcd.is_some()) },
         ..Wanted::default()
     })
@@ -85,12 +87,12 @@ async fn alone(run: &Run) -> Result<()> {
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Ok(()),
         Err(error) => return Err(api::plain(error)).context("asking for a node of this name"),
     };
+    *run.before.lock() = claim::holder(&node);
     if nodes::is_ready(&node) && !Path::new(paths::KUBELET_CLIENT).exists() && !same_machine(&node) {
-        let address =
-            node.pointer("/status/addresses/0/address").and_then(Value::as_str).unwrap_or("another machine");
         bail!(
-            "a Node with name {:?} and status \"Ready\" already exists in the cluster ({address}). You must delete the existing Node or change the name of this new joining Node (--node-name)",
-            run.node()
+            "a Node with name {:?} and status \"Ready\" already exists in the cluster ({}). You must delete the existing Node or change the name of this new joining Node (--node-name)",
+            run.node(),
+            nodes::address(&node)
         );
     }
     Ok(())
@@ -98,8 +100,7 @@ async fn alone(run: &Run) -> Result<()> {
 
 fn same_machine(node: &Value) -> bool {
     let theirs = node.pointer("/status/nodeInfo/machineID").and_then(Value::as_str).unwrap_or_default();
-    let ours = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    !theirs.is_empty() && theirs == ours.trim()
+    !theirs.is_empty() && theirs == claim::own()
 }
 
 /// Unpacks the bundle; its images come in beside the phases that do not need them.
@@ -196,7 +197,9 @@ pub async fn wait(run: &Run) -> Result<()> {
     run.host.made().forget(file)?;
     result?;
     let patience = patience(run.timeouts().kubelet_health_check, GoDuration::minutes(4));
-    health::kubelet(&run.host, &run.fetched().await?.kubelet, patience).await
+    health::kubelet(&run.host, &run.fetched().await?.kubelet, patience).await?;
+    let before = run.before.lock().clone();
+    claim::claim(run, before).await
 }
 
 /// As configured; kubeadm's long default is cut, because what is not well in a minute does not become so.
@@ -223,7 +226,9 @@ async fn request_state(run: &Run) -> Result<String> {
     let all = tokio::time::timeout(api::CALL, all.list(&ListParams::default())).await??;
     let token = &run.config.join.discovery.tls_bootstrap_token;
     let user = format!("system:bootstrap:{}", token.split('.').next().unwrap_or_default());
-    let mine = all.items.into_iter().filter(|c| c.spec.username.as_deref() == Some(&user));
+    // With other credentials than a token's, the newest request is likely ours.
+    let mine =
+        all.items.into_iter().filter(|c| token.is_empty() || c.spec.username.as_deref() == Some(&user));
     let newest = mine.max_by_key(|c| c.metadata.creation_timestamp.clone().map(|t| t.0));
     Ok(newest.map_or_else(|| "the kubelet has made no certificate signing request".into(), |c| judge(&c)))
 }

@@ -121,7 +121,28 @@ fn arguments(cluster: &ClusterConfiguration) -> Vec<FieldError> {
         ("scheduler.extraArgs", &cluster.scheduler.extra_args),
         ("etcd.local.extraArgs", cluster.etcd.local.as_ref().map_or(none, |l| &l.extra_args)),
     ];
-    lists.into_iter().flat_map(|(path, args)| super::machine::unnamed(&Path::new(path), args)).collect()
+    let check = |(path, args): (&str, &[Arg])| {
+        let mut errors = super::machine::unnamed(&Path::new(path), args);
+        errors.extend(switches(&Path::new(path), args));
+        errors
+    };
+    lists.into_iter().flat_map(check).collect()
+}
+
+/// A daemon ends at once when its feature gates are no list of switches.
+fn switches(path: &Path, args: &[Arg]) -> Vec<FieldError> {
+    let wrong = |value: &str| {
+        value.split(',').map(str::trim).filter(|s| !s.is_empty()).find_map(|switch| {
+            let (name, on) = switch.split_once('=').unwrap_or((switch, ""));
+            let fits = !name.is_empty() && on.parse::<bool>().is_ok();
+            (!fits).then(|| format!("{switch:?} does not switch a feature: want NAME=true or NAME=false"))
+        })
+    };
+    let gates = args.iter().enumerate().filter(|(_, a)| a.name == "feature-gates");
+    gates
+        .filter_map(|(i, a)| Some((i, a, wrong(&a.value)?)))
+        .map(|(i, a, detail)| FieldError::invalid(&path.index(i).child("value"), a.value.as_str(), detail))
+        .collect()
 }
 
 fn gates(cluster: &ClusterConfiguration) -> Vec<FieldError> {
@@ -171,6 +192,21 @@ pub fn without_effect(cluster: &ClusterConfiguration) -> Vec<Warning> {
         say(format!(
             "{component}.extraVolumes: the control plane runs on the machine itself, not in pods, and sees its files anyway"
         ));
+    }
+    let none = Vec::new();
+    let envs = [
+        ("apiServer", &cluster.api_server.extra_envs),
+        ("controllerManager", &cluster.controller_manager.extra_envs),
+        ("scheduler", &cluster.scheduler.extra_envs),
+        ("etcd.local", cluster.etcd.local.as_ref().map_or(&none, |l| &l.extra_envs)),
+    ];
+    for (component, env) in envs.iter().flat_map(|(c, all)| all.iter().map(move |e| (c, e))) {
+        if env.get("valueFrom").is_some_and(|v| !v.is_null()) {
+            let name = env["name"].as_str().unwrap_or_default();
+            say(format!(
+                "{component}.extraEnvs: {name} has no value: valueFrom is for pods, and the control plane is daemons of the machine"
+            ));
+        }
     }
     let images = |l: &crate::LocalEtcd| !l.image_repository.is_empty() || !l.image_tag.is_empty();
     if cluster.etcd.local.as_ref().is_some_and(images) {
@@ -260,6 +296,10 @@ mod tests {
             ),
             (|c| c.scheduler.extra_args = vec![Arg::default()], "scheduler.extraArgs[0].name"),
             (
+                |c| c.api_server.extra_args = vec![gates("A=true,B"), gates("A=true")],
+                "apiServer.extraArgs[0].value: Invalid value: \"A=true,B\": \"B\" does not switch a feature",
+            ),
+            (
                 |c| c.etcd.local = Some(LocalEtcd { data_dir: "x".into(), ..Default::default() }),
                 "etcd.local.dataDir",
             ),
@@ -268,6 +308,10 @@ mod tests {
             let got = errors(change).join("\n");
             assert!(got.contains(want), "{got:?} lacks {want:?}");
         }
+    }
+
+    fn gates(value: &str) -> Arg {
+        Arg { name: "feature-gates".into(), value: value.into() }
     }
 
     #[test]
@@ -299,8 +343,12 @@ mod tests {
             ..Default::default()
         };
         cluster.scheduler.extra_volumes.push(Default::default());
+        cluster.api_server.extra_envs = vec![
+            serde_json::json!({"name": "A", "valueFrom": {"fieldRef": {}}}),
+            serde_json::json!({"name": "B", "value": "b"}),
+        ];
         let lines = without_effect(&cluster);
-        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert_eq!(lines.len(), 5, "{lines:?}");
         assert_eq!(without_effect(&ClusterConfiguration::default()), []);
     }
 }
