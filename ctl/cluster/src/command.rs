@@ -48,6 +48,21 @@ fn pull(socket: String, image: String) -> coxctl_config::command::Pulling {
 /// # Errors
 /// In a sentence for the user.
 pub async fn run(command: ClusterCommand) -> Result<i32> {
+    dispatch(command).await.map_err(advised)
+}
+
+/// A full disk is told in the kernel's words wherever it shows; what helps is always the same.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    match text.contains("No space left on device") && !text.contains("df -h") {
+        true => anyhow::anyhow!(
+            "{text}\nThe disk is full: free some space (df -h shows where) and run the command again"
+        ),
+        false => error,
+    }
+}
+
+async fn dispatch(command: ClusterCommand) -> Result<i32> {
     match command {
         ClusterCommand::Init(args) => init::run(*args).await,
         ClusterCommand::Join(args) => join::run(*args).await,

@@ -59,6 +59,12 @@ pub async fn registered(host: &Host, client: &Client, name: &str, patience: Dura
     }
 }
 
+/// Where the node was last seen.
+pub fn address(node: &Value) -> String {
+    let first = node.pointer("/status/addresses/0/address").and_then(Value::as_str);
+    first.unwrap_or("an unknown address").to_string()
+}
+
 /// Is the node Ready by its conditions?
 pub fn is_ready(node: &Value) -> bool {
     let conditions = node.pointer("/status/conditions").and_then(Value::as_array);

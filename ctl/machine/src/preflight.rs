@@ -117,6 +117,10 @@ pub struct Wanted {
     pub fingerprint: String,
     /// The clock of the server that is joined less our own, in seconds, by its Date header.
     pub clock_skew: Option<i64>,
+    /// The Kubernetes version of the bundle that is to be installed.
+    pub bundled: Option<String>,
+    /// What the caller found already.
+    pub found: Vec<Check>,
     /// Programs that must be there, by name, resolved by [`Services::program`].
     pub programs: Vec<String>,
 }

@@ -1,11 +1,14 @@
-//! `upgrade plan|apply|node`: one machine at a time to the programs of a bundle, and back when they do not work.
+//! `upgrade plan|diff|apply|node`: one machine at a time to the programs of a bundle, and back when they do not work.
 
+mod args;
 mod cluster;
+mod diff;
 mod journal;
 mod plan;
+mod skew;
 mod steps;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use coxctl_machine::bundle::{self, Bundle};
@@ -13,52 +16,25 @@ use kube::Client;
 
 use crate::host::Host;
 use crate::local::Local;
-use crate::{api, paths, say};
+use crate::{api, patches, say};
+pub use args::UpgradeArgs;
+use args::{Command, target};
 use journal::Journal;
+
+/// Room beside the new programs.
+const SPARE: u64 = 64 << 20;
 
 /// Upgrades
 #[derive(Debug, clap::Subcommand)]
 pub enum UpgradeCommand {
     /// Show what runs where and what it could be upgraded to
     Plan(UpgradeArgs),
+    /// Show what an upgrade would change of this machine's daemons
+    Diff(UpgradeArgs),
     /// Upgrade this control plane, the first of the cluster, and what belongs to the whole cluster
     Apply(UpgradeArgs),
     /// Upgrade this machine
     Node(UpgradeArgs),
-}
-
-/// Flags of the upgrade commands.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct UpgradeArgs {
-    /// Version to go to, of those installed here (instead of --bundle)
-    pub version: Option<String>,
-    /// Programs and images from this bundle
-    #[arg(long)]
-    pub bundle: Option<PathBuf>,
-    /// Go on though a check advises against it
-    #[arg(short, long)]
-    pub force: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Renew the certificates on the way
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    pub certificate_renewal: bool,
-    /// Upgrade etcd too, if its program differs
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    pub etcd_upgrade: bool,
-    /// Show what would be done, change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Checks whose errors are warnings (`all`: every one)
-    #[arg(long, value_delimiter = ',')]
-    pub ignore_preflight_errors: Vec<String>,
-    /// Kubeconfig for talking to the cluster
-    #[arg(long)]
-    pub kubeconfig: Option<PathBuf>,
-    /// How much is printed
-    #[arg(short, long, default_value_t = 0)]
-    pub v: u8,
 }
 
 /// What one upgrade works with.
@@ -70,6 +46,7 @@ struct Run {
     bundle: Option<Bundle>,
     to: String,
     whole: bool,
+    patches: Option<coxctl_config::Patches>,
 }
 
 /// Runs an upgrade command; the exit code is what is returned.
@@ -78,16 +55,11 @@ struct Run {
 /// In words that name cause and cure; what was changed is changed back.
 pub async fn run(command: UpgradeCommand) -> Result<i32> {
     match command {
-        UpgradeCommand::Plan(args) => plan::run(&args).await.map(|()| 0),
-        UpgradeCommand::Apply(args) => upgrade(args, true).await,
-        UpgradeCommand::Node(args) => upgrade(args, false).await,
+        UpgradeCommand::Plan(args) => plan::run(&args.settled(Command::Plan)?).await.map(|()| 0),
+        UpgradeCommand::Diff(args) => diff::run(&args.settled(Command::Diff)?).await.map(|()| 0),
+        UpgradeCommand::Apply(args) => upgrade(args.settled(Command::Apply)?, true).await,
+        UpgradeCommand::Node(args) => upgrade(args.settled(Command::Node)?, false).await,
     }
-}
-
-/// The kubeconfig of this machine's own rights: the administrator's, or the kubelet's.
-fn kubeconfig(args: &UpgradeArgs) -> PathBuf {
-    let own = if Path::new(paths::ADMIN).exists() { paths::ADMIN } else { paths::KUBELET_CONF };
-    args.kubeconfig.clone().unwrap_or_else(|| own.into())
 }
 
 async fn upgrade(args: UpgradeArgs, whole: bool) -> Result<i32> {
@@ -105,10 +77,20 @@ async fn upgrade(args: UpgradeArgs, whole: bool) -> Result<i32> {
     let bundle = args.bundle.as_deref().map(bundle::open).transpose()?;
     let to = target(&args, bundle.as_ref())?;
     let host = if args.dry_run { Host::dry("upgrade", None)? } else { Host::open(None)? };
-    let client = api::client(&kubeconfig(&args), None).await?;
-    let run = Run { host, local, client, args, bundle, to, whole };
-    say::line("preflight", "Running pre-flight checks");
-    cluster::preflight(&run).await?;
+    let client = api::client(&args.kubeconfig(), None).await?;
+    let given = args.patches();
+    patches::check(given.as_ref())?;
+    let run =
+        Run { host, local, client, patches: patches::given_or_kept(given.as_ref()), args, bundle, to, whole };
+    if run.args.print_config {
+        print!("{}", coxctl_config::cluster_document(&cluster::configuration(&run).await));
+    }
+    if !run.args.skips("preflight") {
+        say::line("preflight", "Running pre-flight checks");
+        skew::check(&run).await?;
+        room(&run)?;
+        cluster::preflight(&run).await?;
+    }
     if run.args.dry_run {
         steps::pretend(&run);
         return Ok(0);
@@ -117,25 +99,28 @@ async fn upgrade(args: UpgradeArgs, whole: bool) -> Result<i32> {
     Ok(0)
 }
 
-fn target(args: &UpgradeArgs, bundle: Option<&Bundle>) -> Result<String> {
-    match (bundle, &args.version) {
-        (Some(bundle), None) => Ok(bundle.index.version.clone()),
-        (Some(bundle), Some(wanted))
-            if bundle.index.version == *wanted || bundle.index.kubernetes == *wanted =>
-        {
-            Ok(bundle.index.version.clone())
-        }
-        (Some(bundle), Some(wanted)) => bail!("the bundle is version {}, not {wanted}", bundle.index.version),
-        (None, Some(version)) => Ok(version.clone()),
-        (None, None) => bail!(
-            "say to what: --bundle FILE, or a version installed here ({})",
-            bundle::versions().join(", ")
-        ),
-    }
+/// Is there room for the bundle's programs, if they are still to come?
+fn room(run: &Run) -> Result<()> {
+    let Some(bundle) = run.bundle.as_ref().filter(|_| !bundle::versions().contains(&run.to)) else {
+        return Ok(());
+    };
+    let needed: u64 = bundle.index.files.iter().filter(|m| m.path.starts_with("bin/")).map(|m| m.size).sum();
+    let free = coxctl_machine::preflight::facts::free(Path::new(coxctl_machine::paths::VERSIONS))
+        .unwrap_or(u64::MAX);
+    ensure!(
+        free > needed + SPARE,
+        "[ERROR DiskSpace]: {}: the disk is full: {} MB are free, the version {} needs {}; free some space (df -h shows where)",
+        coxctl_machine::paths::VERSIONS,
+        free >> 20,
+        run.to,
+        (needed + SPARE) >> 20
+    );
+    Ok(())
 }
 
 /// Forward step by step; back when one fails or the command is interrupted.
 async fn go(run: &Run) -> Result<()> {
+    patches::keep(&run.host, run.args.patches().as_ref())?;
     let journal = Journal::begin(&run.host, bundle::current(), &run.to)?;
     if journal.from.as_deref() == Some(run.to.as_str()) && !journal.resumed {
         say::line(
@@ -143,22 +128,26 @@ async fn go(run: &Run) -> Result<()> {
             format_args!("Version {} is the one in use; its daemons are brought in order", run.to),
         );
     }
+    let installed = unless_interrupted(steps::install(run)).await;
+    if let (Err(error), false) = (&installed, journal.resumed) {
+        journal.end(&run.host)?;
+        bail!("the upgrade to {} did not begin, nothing that runs was touched: {error:#}", run.to);
+    }
     let forward = async {
-        steps::install(run).await?;
+        installed?;
         steps::forward(run).await
     };
-    let result = tokio::select! {
-        result = forward => result,
-        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
-    };
-    if let Err(error) = result {
+    if let Err(error) = unless_interrupted(forward).await {
         say::warn("upgrade", &error);
         steps::back(run, journal.from.as_deref()).await.context("going back failed too")?;
         journal.end(&run.host)?;
         bail!("the upgrade to {} failed and was taken back: {error:#}", run.to);
     }
     if run.whole {
-        cluster::objects(run).await?;
+        let objects = unless_interrupted(cluster::objects(run)).await;
+        objects.context(
+            "this control plane is upgraded, the cluster's objects are not: run the same command again",
+        )?;
     }
     journal.end(&run.host)?;
     match run.whole {
@@ -171,31 +160,23 @@ async fn go(run: &Run) -> Result<()> {
     Ok(())
 }
 
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+/// Runs the work until it ends or somebody interrupts it. Signals are awaited first, so that none of them just kills.
+async fn unless_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
-        _ = term.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        biased;
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+        result = work => result,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use coxctl_machine::bundle::Index;
-
-    #[test]
-    fn the_target_is_the_bundles_version() {
-        let index = Index { version: "0.2.0".into(), kubernetes: "v1.36.2".into(), ..Index::default() };
-        let bundle = Bundle { file: "b".into(), index };
-        let mut args = UpgradeArgs::default();
-        assert!(target(&args, None).is_err());
-        assert_eq!(target(&args, Some(&bundle)).unwrap(), "0.2.0");
-        args.version = Some("v1.36.2".into());
-        assert_eq!(target(&args, Some(&bundle)).unwrap(), "0.2.0");
-        args.version = Some("0.3.0".into());
-        assert!(target(&args, Some(&bundle)).is_err());
-        assert_eq!(target(&args, None).unwrap(), "0.3.0");
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
     }
 }

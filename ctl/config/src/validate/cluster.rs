@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn each_rule_names_its_field() {
         type Change = fn(&mut ClusterConfiguration);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
             (
                 |c| c.kubernetes_version = "v1.30.1".into(),
                 "kubernetesVersion: Invalid value: \"v1.30.1\": this build",

@@ -27,7 +27,10 @@ pub(super) fn install_in(versions: &Path, bundle: &Bundle, made: &mut Made) -> R
     }
     let partial = versions.join(format!(".{}.partial", bundle.index.version));
     clear(&partial)?;
-    unpack(bundle, &partial).with_context(|| format!("unpacking {}", bundle.file.display()))?;
+    if let Err(error) = unpack(bundle, &partial) {
+        let _ = clear(&partial);
+        return Err(error.context(format!("unpacking {}", bundle.file.display())));
+    }
     // A damaged directory of the same version is moved out of the way; what runs from it goes on.
     let old = versions.join(format!(".{}.old", bundle.index.version));
     clear(&old)?;

@@ -58,6 +58,7 @@ pub fn all(wanted: &Wanted, facts: &Facts, made: &Made) -> Vec<Check> {
         checks.extend(node(wanted, facts));
         checks.extend(networks(wanted, facts));
         checks.extend(clock(wanted));
+        checks.extend(wanted.found.iter().cloned());
     }
     if wanted.command.makes_control_plane() {
         checks.extend(size(wanted, facts));
@@ -394,7 +395,7 @@ fn is_node_name(name: &str) -> bool {
 }
 
 fn kubelet(wanted: &Wanted, facts: &Facts) -> Option<Check> {
-    let version = facts.kubelet.as_deref()?;
+    let version = wanted.bundled.as_deref().or(facts.kubelet.as_deref())?;
     let Some(kubelet) = minor(version) else {
         return Some(warning("KubeletVersion", format!("the kubelet's version is not one: {version}"), ""));
     };
@@ -402,13 +403,23 @@ fn kubelet(wanted: &Wanted, facts: &Facts) -> Option<Check> {
         let message = format!("the kubelet is {version}, older than this coxctl (1.{MINOR}) by more than 3");
         return Some(error("KubeletVersion", message, "upgrade the kubelet"));
     }
-    let plane = minor(&wanted.kubernetes_version).filter(|_| wanted.command == Command::Init)?;
-    (kubelet > plane).then(|| {
+    let (plane, of) = (minor(&wanted.kubernetes_version)?, &wanted.kubernetes_version);
+    if kubelet > plane {
+        let message = format!("the kubelet version {version} is higher than the control plane version {of}");
+        let cure = format!("upgrade the control planes first, or use a bundle of 1.{plane}");
+        return Some(error("KubeletVersion", message, cure));
+    }
+    if kubelet + 3 < plane {
         let message = format!(
-            "the kubelet version {version} is higher than the control plane version {}",
-            wanted.kubernetes_version
+            "the kubelet version {version} is older than the control plane version {of} by more than 3"
         );
-        error("KubeletVersion", message, "use a kubelet that is not newer than the control plane")
+        return Some(error("KubeletVersion", message, format!("use a bundle of 1.{plane}")));
+    }
+    (wanted.command == Command::JoinControlPlane && kubelet + 1 < plane).then(|| {
+        let message = format!(
+            "a control plane of {version} can't join one of {of}: they may differ by one minor version"
+        );
+        error("KubernetesVersion", message, format!("use a bundle of 1.{plane}"))
     })
 }
 

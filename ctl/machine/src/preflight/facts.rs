@@ -235,6 +235,11 @@ fn rooms(wanted: &Wanted) -> Vec<Room> {
     rooms
 }
 
+/// Free bytes where a path is, or will be.
+pub fn free(path: &Path) -> Option<u64> {
+    room(path).map(|r| r.free)
+}
+
 fn room(path: &Path) -> Option<Room> {
     let there = path.ancestors().find(|p| p.exists())?;
     let stat = nix::sys::statvfs::statvfs(there).ok()?;

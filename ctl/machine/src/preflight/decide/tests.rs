@@ -165,7 +165,9 @@ fn each_check_and_where_it_applies() {
     table("W Hostname", "xxx---", |w, _, _| w.node_name = "Node_1".into());
     table("E KubeletVersion", "xxx---", |_, f, _| f.kubelet = Some("v1.32.9".into()));
     table("E KubeletVersion", "------", |_, f, _| f.kubelet = Some("v1.33.0".into()));
-    table("E KubeletVersion", "x-----", |w, _, _| w.kubernetes_version = "v1.35.0".into());
+    table("E KubeletVersion", "xxx---", |w, _, _| w.kubernetes_version = "v1.35.0".into());
+    table("E KubeletVersion", "xxx---", |w, _, _| w.bundled = Some("v1.37.0".into()));
+    table("E KubernetesVersion", "--x---", |w, _, _| w.bundled = Some("v1.34.5".into()));
     table("E FileContent--proc-sys-net-ipv4-ip_forward", "xxx---", |_, f, _| {
         f.settings.insert("net/ipv4/ip_forward".into(), Some(("0".into(), false)));
     });
