@@ -224,7 +224,9 @@ const ACCEPTED: &[&str] = &[
 /// that have no effect.
 pub fn parse(args: Vec<String>) -> (Config, Vec<String>) {
     let (args, concurrency) = take_concurrency(args);
-    let (args, ignored) = split_accepted(args, ACCEPTED);
+    let (mut args, ignored) = split_accepted(args, ACCEPTED);
+    // An empty file name is none, as kubeadm says it where the authority's key is elsewhere.
+    args.retain(|arg| !(arg.starts_with("--") && arg.ends_with("-file=")));
     let mut config = Config::parse_from(args);
     config.concurrency = concurrency;
     (config, ignored)
@@ -259,12 +261,13 @@ mod tests {
         let line = "kube-controller-manager --allocate-node-cidrs=true --bind-address=127.0.0.1 \
             --controllers=*,bootstrap-signer-controller,-job --cluster-cidr=10.244.0.0/16 --leader-elect=false \
             --use-service-account-credentials=true --concurrent-deployment-syncs 9 --vmodule=a=1 --v=2 \
-            --requestheader-client-ca-file=/etc/x";
+            --requestheader-client-ca-file=/etc/x --cluster-signing-cert-file= --cluster-signing-key-file=";
         let (config, ignored) = parse(line.split_whitespace().map(String::from).collect());
         assert!(config.allocate_node_cidrs && config.use_service_account_credentials && !config.leader_elect);
         assert_eq!(config.controllers, ["*", "bootstrap-signer-controller", "-job"]);
         assert_eq!((config.workers("deployment", 5), config.workers("job", 5)), (9, 5));
         assert_eq!(config.node_monitor_grace_period.as_secs(), 50);
+        assert_eq!(config.cluster_signing_cert_file, None);
         assert_eq!(ignored, ["vmodule", "requestheader-client-ca-file"]);
     }
 }

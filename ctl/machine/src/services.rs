@@ -115,6 +115,13 @@ pub trait Services: Send + Sync {
     fn state(&self, name: &str) -> Result<State>;
     /// The last lines it wrote, for people; empty when there are none.
     fn last_words(&self, name: &str, lines: usize) -> String;
+    /// What it was last installed with, its program resolved; nothing when it isn't installed.
+    ///
+    /// # Errors
+    /// When what was written can't be read.
+    fn installed(&self, _name: &str) -> Result<Option<Daemon>> {
+        Ok(None)
+    }
     /// Where a program lies: `program` of a [`Daemon`], resolved.
     ///
     /// # Errors

@@ -87,17 +87,19 @@ fn kubeconfigs(path: &str) -> Args {
 /// The controller manager; `signs` is false when the authority's key is not on this machine.
 pub fn controller_manager(cluster: &ClusterConfiguration, signs: bool) -> Daemon {
     let pki = |file: &str| format!("{}/{file}", cluster.certificates_dir);
-    let key = |file: &str| if signs { pki(file) } else { String::new() };
     let mut args = kubeconfigs(paths::CONTROLLER_MANAGER_CONF)
         .set("client-ca-file", pki("ca.crt"))
         .set("cluster-name", &cluster.cluster_name)
-        .set("cluster-signing-cert-file", key("ca.crt"))
-        .set("cluster-signing-key-file", key("ca.key"))
         .set("controllers", "*,bootstrapsigner,tokencleaner")
         .set("requestheader-client-ca-file", pki("front-proxy-ca.crt"))
         .set("root-ca-file", pki("ca.crt"))
         .set("service-account-private-key-file", pki("sa.key"))
         .set("use-service-account-credentials", true);
+    if signs {
+        args = args
+            .set("cluster-signing-cert-file", pki("ca.crt"))
+            .set("cluster-signing-key-file", pki("ca.key"));
+    }
     if !cluster.networking.pod_subnet.is_empty() {
         args = args
             .set("allocate-node-cidrs", true)
@@ -167,7 +169,8 @@ mod tests {
 
     #[test]
     fn without_the_authoritys_key_nothing_is_signed() {
-        assert!(has(&controller_manager(&cluster(), false), "--cluster-signing-key-file="));
+        let idle = controller_manager(&cluster(), false);
+        assert!(!idle.args.iter().any(|a| a.starts_with("--cluster-signing-")));
         let signing = controller_manager(&cluster(), true);
         assert!(has(&signing, "--cluster-signing-key-file=/etc/kubernetes/pki/ca.key"));
         assert!(!signing.args.iter().any(|a| a.starts_with("--cluster-cidr")));

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use coxctl_config::{
-    ClusterConfiguration, cluster_document, default_cluster, images, read_cluster, service_address,
+    ClusterConfiguration, Patches, cluster_document, default_cluster, images, read_cluster, service_address,
 };
 use k8s_openapi::api::core::v1::Node;
+use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::Value;
 
 use super::Run;
 use crate::api::{self, objects};
-use crate::{node, nodes, paths, say};
+use crate::local::Local;
+use crate::{node, nodes, patches, paths, say};
 
 /// One object is tried for so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,25 +48,34 @@ pub async fn preflight(run: &Run) -> Result<()> {
 
 /// The cluster's configuration as it is now, else as this machine remembers it.
 pub async fn configuration(run: &Run) -> ClusterConfiguration {
+    configuration_of(&run.client, &run.local).await
+}
+
+/// As [`configuration`], before there is a run.
+pub async fn configuration_of(client: &Client, local: &Local) -> ClusterConfiguration {
     let read = async {
-        let text = api::config_map(&run.client, "kubeadm-config", "ClusterConfiguration", api::CALL).await?;
+        let text = api::config_map(client, "kubeadm-config", "ClusterConfiguration", api::CALL).await?;
         let (mut cluster, _) = read_cluster(&text)?;
         default_cluster(&mut cluster);
         anyhow::Ok(cluster)
     };
-    read.await.unwrap_or_else(|_| run.local.cluster.clone())
+    read.await.unwrap_or_else(|_| local.cluster.clone())
 }
 
-/// Writes the kubelet's configuration as the cluster has it now.
-pub async fn kubelet_config(run: &Run) -> Result<()> {
-    let Ok(text) = api::config_map(&run.client, "kubelet-config", "kubelet", api::CALL).await else {
-        return Ok(());
+/// The kubelet's configuration as the cluster has it now, for this machine; none when the cluster does not show it.
+pub async fn kubelet_config(
+    client: &Client,
+    local: &Local,
+    patches: Option<&Patches>,
+) -> Result<Option<Value>> {
+    let Ok(text) = api::config_map(client, "kubelet-config", "kubelet", api::CALL).await else {
+        return Ok(None);
     };
     let document: Value = serde_yaml::from_str(&text).context("ConfigMap kube-system/kubelet-config")?;
     let registration =
-        coxctl_config::NodeRegistration { cri_socket: run.local.cri_socket.clone(), ..Default::default() };
+        coxctl_config::NodeRegistration { cri_socket: local.cri_socket.clone(), ..Default::default() };
     let document = node::kubelet_document(&document, &registration, &coxctl_config::Facts::gather());
-    run.host.write_yaml(paths::KUBELET_CONFIG, &document, 0o644).map(drop)
+    patches::apply(patches, "kubeletconfiguration", document).map(Some)
 }
 
 /// Brings the objects of the whole cluster to what this version makes.
@@ -73,24 +84,37 @@ pub async fn objects(run: &Run) -> Result<()> {
     if let Some(bundle) = &run.bundle {
         cluster.kubernetes_version.clone_from(&bundle.index.kubernetes);
     }
-    say::line("upload-config", "Storing the configuration used in ConfigMap \"kubeadm-config\"");
-    let mut all = objects::kubeadm_config(&cluster_document(&cluster));
-    all.extend(objects::bootstrap_rights()?);
-    all.extend(objects::cluster_info_rights());
-    all.extend(dns(&cluster)?);
+    let mut all = Vec::new();
+    if !run.args.skips("upload-config") {
+        say::line("upload-config", "Storing the configuration used in ConfigMap \"kubeadm-config\"");
+        all.extend(objects::kubeadm_config(&cluster_document(&cluster)));
+    }
+    if !run.args.skips("bootstrap-token") {
+        all.extend(objects::bootstrap_rights()?);
+        all.extend(objects::cluster_info_rights());
+    }
+    let addons = !run.args.skips("addon");
+    if addons {
+        all.extend(dns(&cluster, run.patches.as_ref())?);
+    }
     api::apply_all(&run.client, all, LIMIT).await?;
-    say::line("addons", "Applied essential addons");
+    if addons {
+        say::line("addons", "Applied essential addons");
+    }
     Ok(())
 }
 
 /// Cluster DNS; how many of it run is the user's.
-fn dns(cluster: &ClusterConfiguration) -> Result<Vec<Value>> {
+fn dns(cluster: &ClusterConfiguration, patched: Option<&Patches>) -> Result<Vec<Value>> {
     let Some(image) = images::dns_image(cluster) else { return Ok(Vec::new()) };
     let ip = service_address(cluster, 10).context("the service network has no tenth address")?;
     let mut all = objects::dns(&ip.to_string(), &cluster.networking.dns_domain, Some(&image))?;
     for spec in all.iter_mut().filter(|o| o["kind"] == "Deployment").filter_map(|o| o["spec"].as_object_mut())
     {
         spec.remove("replicas");
+    }
+    for object in all.iter_mut().filter(|o| o["kind"] == "Deployment") {
+        *object = patches::apply(patched, "corednsdeployment", object.take())?;
     }
     Ok(all)
 }

@@ -5,14 +5,14 @@ use coxctl_machine::bundle;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 
-use super::{UpgradeArgs, kubeconfig};
+use super::UpgradeArgs;
 use crate::{api, paths, say, table};
 
 /// Prints the plan; nothing is changed.
 pub async fn run(args: &UpgradeArgs) -> Result<()> {
     say::verbosity(args.v);
     let bundle = args.bundle.as_deref().map(bundle::open).transpose()?;
-    let client = api::client(&kubeconfig(args), None).await?;
+    let client = api::client(&args.kubeconfig(), None).await?;
     say::line("preflight", "Running pre-flight checks.");
     let nodes: Api<Node> = Api::all(client);
     let list = tokio::time::timeout(api::CALL, nodes.list(&ListParams::default())).await;

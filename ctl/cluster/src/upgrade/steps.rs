@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use coxctl_machine::{State, bundle, paths as places};
+use coxctl_config::{ClusterConfiguration, Patches};
+use coxctl_machine::{Daemon, Services, State, bundle, paths as places};
 use sha2::{Digest, Sha256};
 
 use super::Run;
 use crate::daemons::{self, control_plane, node as units};
+use crate::local::Local;
 use crate::{health, paths, say};
 
 /// How long one daemon may take to be well with its new program.
@@ -48,8 +50,8 @@ pub async fn install(run: &Run) -> Result<()> {
 
 /// Turns to the new version and restarts the daemons one by one.
 pub async fn forward(run: &Run) -> Result<()> {
-    let etcd = run.args.etcd_upgrade && differs(Path::new(places::CURRENT), &version_dir(&run.to), "etcd");
-    if run.args.certificate_renewal && run.local.control_plane.is_some() {
+    let etcd = run.args.etcd_upgrade() && differs(Path::new(places::CURRENT), &version_dir(&run.to), "etcd");
+    if run.args.certificate_renewal() && run.local.control_plane.is_some() {
         renew(run)?;
     }
     bundle::switch(&run.to, &mut run.host.made())?;
@@ -113,24 +115,42 @@ fn present(run: &Run) -> Result<Vec<&'static str>> {
     Ok(all)
 }
 
-/// The daemons' arguments as this version writes them; etcd keeps its own, which know its members.
+/// The daemons' arguments as this version writes them.
 async fn definitions(run: &Run) -> Result<()> {
-    let cluster = &super::cluster::configuration(run).await;
-    if let Some(local) = &run.local.control_plane {
-        let signs = run.host.signs(&cluster.certificates_dir);
-        let patches = crate::patches::given_or_kept(None);
-        let install = |daemon| run.host.install(&crate::patches::daemon(patches.as_ref(), daemon)?);
-        install(control_plane::api_server(cluster, local, signs))?;
-        install(control_plane::controller_manager(cluster, signs))?;
-        install(control_plane::scheduler(cluster))?;
-        run.host.install(&control_plane::certs(cluster))?;
+    let cluster = super::cluster::configuration(run).await;
+    for daemon in daemons(run.host.services(), &cluster, &run.local, run.patches.as_ref())? {
+        run.host.install(&daemon)?;
     }
-    run.host.install(&units::kubelet())?;
-    run.host.install(&units::balancer())?;
-    if run.host.services().state(daemons::PROXY)? != State::Absent {
-        run.host.install(&units::proxy(&run.local.node))?;
+    if run.args.skips("kubelet-config") {
+        return Ok(());
     }
-    super::cluster::kubelet_config(run).await
+    match super::cluster::kubelet_config(&run.client, &run.local, run.patches.as_ref()).await? {
+        Some(document) => run.host.write_yaml(paths::KUBELET_CONFIG, &document, 0o644).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The daemons of this machine as this version runs them; etcd keeps its own arguments, which know its members.
+pub fn daemons(
+    services: &dyn Services,
+    cluster: &ClusterConfiguration,
+    local: &Local,
+    patches: Option<&Patches>,
+) -> Result<Vec<Daemon>> {
+    let mut all = Vec::new();
+    if let Some(api) = &local.control_plane {
+        let signs = Path::new(&cluster.certificates_dir).join("ca.key").exists();
+        let patched = |daemon| crate::patches::daemon(patches, daemon);
+        all.push(patched(control_plane::api_server(cluster, api, signs))?);
+        all.push(patched(control_plane::controller_manager(cluster, signs))?);
+        all.push(patched(control_plane::scheduler(cluster))?);
+        all.push(control_plane::certs(cluster));
+    }
+    all.extend([units::kubelet(), units::balancer()]);
+    if services.state(daemons::PROXY)? != State::Absent {
+        all.push(units::proxy(&local.node));
+    }
+    Ok(all)
 }
 
 fn renew(run: &Run) -> Result<()> {

@@ -246,6 +246,10 @@ impl Services for Supervised {
         files::tail(&self.places.logs.join(format!("{name}.log")), lines)
     }
 
+    fn installed(&self, name: &str) -> Result<Option<Daemon>> {
+        Ok(self.read(name)?.map(|order| order.daemon))
+    }
+
     fn program(&self, program: &Path) -> Result<PathBuf> {
         find(program, self.bin_dir.as_deref())
     }

@@ -147,6 +147,14 @@ impl Systemd {
         files::ensure(&path, text.as_bytes(), 0o644)
     }
 
+    /// The program its unit runs: the last one said.
+    fn runs(&self, name: &str) -> PathBuf {
+        let texts = [self.unit_file(name), self.drop_in(name)].map(|f| fs::read_to_string(f).unwrap_or_default());
+        let lines = texts.iter().flat_map(|t| t.lines()).filter_map(|l| l.strip_prefix("ExecStart="));
+        let said = lines.filter_map(|l| words::split(l).into_iter().next()).last();
+        said.unwrap_or_else(|| name.into()).into()
+    }
+
     fn show(&self, name: &str) -> Result<BTreeMap<String, String>> {
         let unit = format!("{name}.service");
         let text = self.systemctl(&["show", &unit, "--property", PROPERTIES], ANSWER)?;
@@ -218,6 +226,17 @@ impl Services for Systemd {
         let mut command = Command::new(&self.journalctl);
         command.args([&unit, "--quiet", "--no-pager", "--output=cat", &format!("--lines={lines}")]);
         process::output(&mut command, ANSWER).unwrap_or_default().trim_end().to_string()
+    }
+
+    fn installed(&self, name: &str) -> Result<Option<Daemon>> {
+        let file = self.environment_file(name);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let mut env = words::variables(&text);
+        let args = words::split(&env.remove("ARGS").unwrap_or_default());
+        Ok(Some(Daemon { name: name.into(), program: self.runs(name), args, env, after: Vec::new() }))
     }
 
     fn program(&self, program: &Path) -> Result<PathBuf> {
