@@ -16,7 +16,10 @@ use crate::Changed;
 /// When it can't be written; the old file is then untouched.
 pub fn replace(path: &Path, data: &[u8], mode: u32) -> Result<()> {
     let partial = partial(path);
-    write_all(&partial, data, mode).with_context(|| format!("writing {}", path.display()))?;
+    if let Err(error) = write_all(&partial, data, mode) {
+        let _ = fs::remove_file(&partial);
+        return Err(error).with_context(|| format!("writing {}", path.display()));
+    }
     fs::rename(&partial, path).with_context(|| format!("writing {}", path.display()))?;
     sync_dir(path.parent().unwrap_or(Path::new("/")))
 }

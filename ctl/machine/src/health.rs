@@ -21,6 +21,8 @@ const ENDINGS: u32 = 3;
 const EXPLAINED: u32 = 2;
 /// Lines shown of a daemon's log.
 const WORDS: usize = 8;
+/// Lines shown of a log from the one on that tells the cause, when that is far up.
+const FOLLOWING: usize = 4;
 /// Characters shown of a line.
 const LONGEST: usize = 400;
 /// Lines searched for a cause when those tell none.
@@ -105,11 +107,20 @@ fn explain(services: &dyn Services, name: &str, how: &str) -> String {
         text.push_str(&format!(": {}", shortened(line)));
     }
     text.push_str("\nIts last words:");
-    tidied(&words).iter().for_each(|line| text.push_str(&format!("\n    {line}")));
+    let seen = telling.is_none_or(|(line, _)| words.contains(line));
+    let shown = if seen { words } else { after(&longer, telling.map_or("", |t| t.0)) };
+    tidied(&shown).iter().for_each(|line| text.push_str(&format!("\n    {line}")));
     if let Some((_, cause)) = telling {
         text.push_str(&format!("\nLikely cause: {}.\nCure: {}.", cause.cause, cause.cure));
     }
     text
+}
+
+/// A line and the few that follow where it was said last.
+fn after(text: &str, line: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines.iter().rposition(|l| l.trim() == line).unwrap_or(0);
+    lines.iter().skip(at).take(FOLLOWING).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// The lines once each, without the empty ones.
@@ -224,7 +235,7 @@ mod tests {
         let words = "flag provided but not defined: -bogus\n1\n2\n3\n4\n5\n6\n7\n8\n9";
         let (error, _) = fails(&falling(1, words), 240).await;
         assert!(
-            error.contains("in a row: flag provided but not defined: -bogus\nIts last words:\n    2\n"),
+            error.contains("in a row: flag provided but not defined: -bogus\nIts last words:\n    flag provided but not defined: -bogus\n    1\n"),
             "{error}"
         );
         assert!(error.contains("Likely cause: the daemon does not take one of its arguments"), "{error}");

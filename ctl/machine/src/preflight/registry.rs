@@ -13,9 +13,10 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Where containerd is told of mirrors.
 const MIRRORS: &str = "/etc/containerd/certs.d";
 /// What runtimes say when nobody answered them.
-const SILENT: [&str; 7] = [
+const SILENT: [&str; 8] = [
     "name resolution",
     "no such host",
+    "can't be found",
     "server misbehaving",
     "connection refused",
     "i/o timeout",
@@ -52,7 +53,7 @@ pub async fn pull(socket: &str, image: &str) -> Result<()> {
     }
     tokio::select! {
         pulled = pulling => pulled,
-        cause = unknown(registry) => Err(anyhow!("{registry} can't be found: {cause}, no such host")),
+        cause = unknown(registry) => Err(anyhow!("{registry} can't be found: {cause}")),
     }
 }
 
