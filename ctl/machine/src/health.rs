@@ -108,7 +108,7 @@ fn explain(services: &dyn Services, name: &str, how: &str) -> String {
     }
     text.push_str("\nIts last words:");
     let seen = telling.is_none_or(|(line, _)| words.contains(line));
-    let shown = if seen { words } else { after(&longer, telling.map_or("", |t| t.0)) };
+    let shown = if seen { words.clone() } else { after(&longer, telling.map_or("", |t| t.0)) };
     tidied(&shown).iter().for_each(|line| text.push_str(&format!("\n    {line}")));
     if let Some((_, cause)) = telling {
         text.push_str(&format!("\nLikely cause: {}.\nCure: {}.", cause.cause, cause.cure));
