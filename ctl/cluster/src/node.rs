@@ -229,7 +229,11 @@ pub fn adopt_identity() -> Result<()> {
 fn identity(kubeconfig: &Path) -> Result<Option<Vec<u8>>> {
     let config = Current::load(kubeconfig)?;
     match (config.certificate()?, config.key()?) {
-        (Some(certificate), Some(key)) => Ok(Some(format!("{}\n{key}", certificate.trim_end()).into_bytes())),
+        (Some(certificate), Some(key)) => {
+            coxctl_pki::x509::read(&certificate)
+                .with_context(|| format!("client certificate of {}", kubeconfig.display()))?;
+            Ok(Some(format!("{}\n{key}", certificate.trim_end()).into_bytes()))
+        }
         _ => Ok(None),
     }
 }
@@ -290,15 +294,22 @@ mod tests {
                 "{{current-context: x, contexts: [{{name: x, context: {{cluster: c, user: u}}}}], clusters: [{{name: c, cluster: {{}}}}], users: [{{name: u, user: {user}}}]}}"
             );
             std::fs::write(&path, text).unwrap();
-            identity(&path).unwrap()
+            identity(&path)
         };
-        let embedded = conf("{client-certificate-data: Qwo=, client-key-data: Swo=}");
-        assert_eq!(embedded.unwrap(), b"C\nK\n");
-        for (name, text) in [("c.crt", "C\n"), ("c.key", "K\n")] {
+        let pki = dir.path().join("pki");
+        let ca = coxctl_pki::authority::Authority::load_or_create(&pki, "ca", "kubernetes").unwrap();
+        let who = coxctl_pki::authority::Identity::client("system:node:a", &["system:nodes"]);
+        let (crt, key) = ca.issue_on(&who, &Default::default()).unwrap();
+        for (name, text) in [("c.crt", &crt), ("c.key", &key)] {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        assert_eq!(conf("{client-certificate: c.crt, client-key: c.key}").unwrap(), b"C\nK\n");
-        assert_eq!(conf("{token: t}"), None);
+        let b64 = |text: &str| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, text);
+        let embedded = format!("{{client-certificate-data: {}, client-key-data: {}}}", b64(&crt), b64(&key));
+        let want = format!("{}\n{key}", crt.trim_end()).into_bytes();
+        assert_eq!(conf(&embedded).unwrap().unwrap(), want);
+        assert_eq!(conf("{client-certificate: c.crt, client-key: c.key}").unwrap().unwrap(), want);
+        assert!(conf("{client-certificate-data: Qwo=, client-key-data: Swo=}").is_err());
+        assert_eq!(conf("{token: t}").unwrap(), None);
     }
 
     #[test]

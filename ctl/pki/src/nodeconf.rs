@@ -116,6 +116,13 @@ pub fn ensure_kubeconfig(
     let mut outcome = Outcome::Made;
     if path.exists() {
         let (expired, warnings) = look_over(&path, spec, &ca)?;
+        if !ca.can_sign() && Current::load(&path)?.certificate_if_there()?.is_none() {
+            bail!(
+                "{} refers to a client certificate that is not there, and the authority's key is not here (an external authority): put a kubeconfig with a certificate for {} in place",
+                path.display(),
+                spec.user
+            );
+        }
         if !expired || !ca.can_sign() {
             return Ok((if ca.can_sign() { Outcome::Kept } else { Outcome::External }, warnings));
         }
@@ -493,6 +500,12 @@ mod tests {
         fs::write(&pem, "x").unwrap();
         finalize_kubelet_conf(&dir.path().join("kubelet.conf"), &pem).unwrap();
         fs::remove_file(&pem).unwrap();
+        let (key, aside) = (dir.path().join("ca.key"), dir.path().join("aside"));
+        fs::rename(&key, &aside).unwrap();
+        assert!(
+            go(spec).unwrap_err().to_string().contains("refers to a client certificate that is not there")
+        );
+        fs::rename(&aside, &key).unwrap();
         assert_eq!(go(spec).unwrap().0, Outcome::Renewed);
         assert!(Current::load(&dir.path().join("kubelet.conf")).unwrap().is_embedded());
     }

@@ -52,6 +52,11 @@ pub fn read(pem: &str) -> Result<Seen> {
     let ders = ders(pem)?;
     let der = ders.first().context("no certificate in the text")?;
     let (_, cert) = x509_parser::parse_x509_certificate(der).context("reading a certificate")?;
+    // As `openssl x509 -req` makes them when it is given no extensions; no daemon takes one.
+    anyhow::ensure!(
+        cert.version() == x509_parser::x509::X509Version::V3,
+        "it is a certificate of X.509 version 1, which can't be used: have it signed with extensions (openssl x509 -req -copy_extensions copy)"
+    );
     Ok(Seen {
         identity: identity(&cert),
         is_ca: cert.is_ca(),

@@ -94,6 +94,12 @@ async fn fetch(url: &str) -> Result<String> {
 fn system_roots() -> Result<String> {
     const PLACES: [&str; 3] =
         ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+    // Go's programs look there first, too.
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|f| !f.is_empty()) {
+        let place = std::path::PathBuf::from(file);
+        return std::fs::read_to_string(&place)
+            .with_context(|| format!("reading {} (SSL_CERT_FILE)", place.display()));
+    }
     PLACES
         .iter()
         .find_map(|p| std::fs::read_to_string(p).ok())

@@ -132,6 +132,8 @@ pub async fn kubelet(run: &Run) -> Result<()> {
         node::write_kubelet(&run.host, &run.config.kubelet, registration, &taints, &run.facts, patches)?;
     let finalizing = !run.config.init.skip_phases.iter().any(|s| s.starts_with("kubelet-finalize"));
     if finalizing && !run.host.is_dry() {
+        // One that somebody else put there comes back at a reset.
+        run.host.record(paths::KUBELET_CONF.as_ref())?;
         node::adopt_identity()?;
         coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
     }

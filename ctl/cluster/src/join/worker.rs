@@ -148,6 +148,7 @@ async fn introduce(run: &Run) -> Result<()> {
     run.host.record(Path::new(paths::KUBELET_CONF))?;
     // One that was put there by hand, as where nobody signs, is taken as it is.
     if Path::new(paths::KUBELET_CONF).exists() && !run.host.is_dry() {
+        run.host.contents(paths::KUBELET)?;
         node::adopt_identity()?;
         coxctl_pki::finalize_kubelet_conf(paths::KUBELET_CONF.as_ref(), paths::KUBELET_CLIENT.as_ref())?;
     }

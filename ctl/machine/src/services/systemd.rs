@@ -149,7 +149,8 @@ impl Systemd {
 
     /// The program its unit runs: the last one said.
     fn runs(&self, name: &str) -> PathBuf {
-        let texts = [self.unit_file(name), self.drop_in(name)].map(|f| fs::read_to_string(f).unwrap_or_default());
+        let texts =
+            [self.unit_file(name), self.drop_in(name)].map(|f| fs::read_to_string(f).unwrap_or_default());
         let lines = texts.iter().flat_map(|t| t.lines()).filter_map(|l| l.strip_prefix("ExecStart="));
         let said = lines.filter_map(|l| words::split(l).into_iter().next()).last();
         said.unwrap_or_else(|| name.into()).into()
