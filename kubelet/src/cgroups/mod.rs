@@ -220,6 +220,14 @@ impl Cgroups {
         last
     }
 
+    /// Kills every process in `path` and below. A call to the runtime that was broken off may leave one there that the
+    /// runtime no longer knows.
+    pub fn kill(&self, path: &str) {
+        for (mount, _) in &self.hierarchies {
+            kill_tree(&mount.join(path.trim_start_matches('/')));
+        }
+    }
+
     /// Names of the pod groups (`pod<uid>` parts) that exist below the given levels, as UIDs.
     pub fn pod_uids(&self, layout: &Layout) -> Vec<(String, String)> {
         let mut found = BTreeSet::new();
@@ -254,6 +262,19 @@ fn delegate(dir: &Path) {
     let Ok(present) = std::fs::read_to_string(dir.join("cgroup.controllers")) else { return };
     for controller in present.split_whitespace() {
         let _ = std::fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
+fn kill_tree(dir: &Path) {
+    use nix::sys::signal::{Signal, kill};
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        kill_tree(&entry.path());
+    }
+    let members = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    // 0 is a process that can't be seen from here, and to kill it would mean ourselves.
+    for pid in members.lines().filter_map(|l| l.trim().parse().ok()).filter(|pid| *pid > 1) {
+        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
@@ -324,6 +345,18 @@ mod tests {
             c.remove(path).unwrap();
         }
         assert!(c.pod_uids(&sd).is_empty() && c.exists("/kubepods.slice"));
+    }
+
+    #[test]
+    fn what_is_left_in_a_group_is_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("pids/kubepods/podx/c");
+        std::fs::create_dir_all(&inner).unwrap();
+        let line = format!("1 2 0:3 / {}/pids rw - cgroup cgroup rw,pids\n", dir.path().display());
+        let mut left = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        std::fs::write(inner.join("cgroup.procs"), format!("0\nnonsense\n{}\n", left.id())).unwrap();
+        Cgroups::from_mountinfo(&line).kill("/kubepods/podx");
+        assert!(!left.wait().unwrap().success());
     }
 
     #[test]

@@ -104,8 +104,9 @@ fn orphaned_dirs(host: &Host, live: &HashSet<String>) {
         }
     }
     for (uid, path) in host.cgroups.pod_uids(&host.layout) {
-        if !known(&uid) {
-            let _ = host.cgroups.remove(&path);
+        if !known(&uid) && host.cgroups.remove(&path).is_err() {
+            // The next round removes it.
+            host.cgroups.kill(&path);
         }
     }
 }

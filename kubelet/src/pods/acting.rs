@@ -8,6 +8,9 @@ use crate::volumes::teardown;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a pod that is to end waits for what the runtime is making of it.
+const FINISHES: Duration = Duration::from_secs(5);
+
 impl Worker {
     /// Does one action; true: look again at once.
     pub(super) async fn act(&mut self, action: Action, view: &Arc<PodView>) -> bool {
@@ -25,15 +28,17 @@ impl Worker {
         }
     }
 
-    /// Syncing ends early when the pod is to end: its outcome no longer matters.
+    /// Syncing ends early when the pod is to end: its outcome no longer matters. What the runtime is making at that moment
+    /// it may finish, within [`FINISHES`]: broken off, it leaves halves that it does not list.
     async fn sync_cancellable(&mut self, plan: super::decide::Plan, view: &Arc<PodView>) -> bool {
-        let mut rx = self.rx.clone();
+        let (mut rx, making) = (self.rx.clone(), self.making.clone());
         let ending = async move {
             while !rx.borrow_and_update().ending() {
                 if rx.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
+            let _ = tokio::time::timeout(FINISHES, making.write()).await;
         };
         let busy = !plan.is_empty();
         let outcome = tokio::select! {
@@ -107,6 +112,8 @@ impl Worker {
         }
         if let Err(e) = self.host.cgroups.remove(&self.cgroup()) {
             tracing::debug!(pod = %self.name(), error = %e, "cgroup not yet removed");
+            // Nothing of the pod is known to run any more: what is still in there is nobody's.
+            self.host.cgroups.kill(&self.cgroup());
             self.wake_in(Duration::from_millis(50));
             return false;
         }

@@ -226,10 +226,12 @@ impl Worker {
         // the runtime opens log files there; containerd makes the directory, others may not
         let _ = std::fs::create_dir_all(&config.log_directory);
         let handler = self.runtime_handler(pod).await;
+        let making = self.making.clone().read_owned().await;
         let id = match self.host.ctx.runtime.run_sandbox(config, &handler).await {
             Ok(id) => id,
             Err(e) => return self.sandbox_failed(e.to_string()),
         };
+        drop(making);
         let mut sandbox = RuntimeSandbox { id: id.clone(), attempt, ready: true, ..Default::default() };
         match self.host.ctx.runtime.sandbox_status(&id).await {
             Ok(status) => relist::fill_sandbox(&mut sandbox, &status),
@@ -368,6 +370,7 @@ impl Worker {
             }
         };
         let runtime = self.host.ctx.runtime.clone();
+        let making = self.making.clone().read_owned().await;
         let id = match runtime.create_container(&sandbox.id, config, sandbox_config).await {
             Ok(id) => id,
             Err(e) => {
@@ -382,6 +385,7 @@ impl Worker {
             self.note_container(&sandbox.id, &id).await;
             return Err(failure("RunContainerError", e.words()));
         }
+        drop(making);
         self.container_event(kind, &c.name, NORMAL, "Started", "Container started");
         self.note_resources(&id, c);
         self.note_container(&sandbox.id, &id).await;

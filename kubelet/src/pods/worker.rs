@@ -92,6 +92,8 @@ pub struct Worker {
     failed: Option<Waiting>,
     pub(super) clean: bool,
     pub(super) cut_short: bool,
+    /// held for reading while the runtime makes a sandbox or a container
+    pub(super) making: Arc<tokio::sync::RwLock<()>>,
     pub(super) wake_at: Option<Instant>,
     /// delay before another try after an error, grows while errors last
     pub(super) retry: Duration,
@@ -134,6 +136,7 @@ impl Worker {
             failed: None,
             clean: false,
             cut_short: false,
+            making: Arc::default(),
             wake_at: None,
             retry: FIRST_RETRY,
             mount_error: None,
