@@ -86,7 +86,12 @@ async fn fetch(url: &str) -> Result<String> {
     let rest = url.trim_start_matches("https://");
     let path = rest.find('/').map_or("/", |i| &rest[i..]);
     let roots = system_roots()?;
-    let answer = probe::get(&address_of(url), path, Some(&roots)).await?;
+    let answer = match probe::get(&address_of(url), path, Some(&roots)).await {
+        Err(Fault::Untrusted { address, cause }) => bail!(
+            "this machine does not trust the certificate of {address}: {cause}; add its authority to the machine's own (update-ca-certificates), or fetch {url} by other means and give the file"
+        ),
+        answer => answer?,
+    };
     anyhow::ensure!(answer.status == 200, "{url} answers {}", answer.status);
     String::from_utf8(answer.body).with_context(|| format!("{url} is no text"))
 }
