@@ -50,8 +50,8 @@ pub async fn claim(run: &Run, before: Option<String>) -> Result<()> {
         other => other,
     };
     match api::retry(REGISTERING, once).await {
-        Ok(None) => Ok(()),
-        Ok(Some(address)) => give_way(run, &address),
+        Ok(true) => Ok(()),
+        Ok(false) => give_way(run),
         Err(error) => {
             say::detail(format_args!(
                 "[kubelet-start] the machine can't be written down on its Node: {error:#}"
@@ -62,34 +62,29 @@ pub async fn claim(run: &Run, before: Option<String>) -> Result<()> {
 }
 
 /// The other machine's address, when the name is its.
-async fn write(
-    client: &kube::Client,
-    name: &str,
-    ours: &str,
-    before: Option<&str>,
-) -> Result<Option<String>, Error> {
+async fn write(client: &kube::Client, name: &str, ours: &str, before: Option<&str>) -> Result<bool, Error> {
     let node = api::get(client, "Node", None, name).await?;
     let now = holder(&node);
     if now.as_deref() == Some(ours) {
-        return Ok(None);
+        return Ok(true);
     }
     if now.is_some() && now.as_deref() != before {
-        return Ok(Some(nodes::address(&node)));
+        return Ok(false);
     }
     let version = node["metadata"]["resourceVersion"].clone();
     let patch = json!({"metadata": {"resourceVersion": version, "annotations": {MACHINE: ours}}});
     let all = api::dynamic(client, "v1", "Node", None);
-    all.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| None)
+    all.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| true)
 }
 
-fn give_way(run: &Run, address: &str) -> Result<()> {
+fn give_way(run: &Run) -> Result<()> {
     for name in FIGHTERS {
         if run.host.made().has_unit(name) {
             run.host.services().stop(name)?;
         }
     }
     bail!(
-        "another machine joined as {:?} at the same moment and has the name (it was last seen at {address}); this one gave way and stopped its kubelet: run \"coxctl reset --force\" here and join again with another --node-name",
+        "another machine joined as {:?} at the same moment and has the name; this one gave way and stopped its kubelet: run \"coxctl reset --force\" here and join again with another --node-name",
         run.node()
     )
 }
