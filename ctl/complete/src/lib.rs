@@ -66,7 +66,8 @@ async fn candidates(grammar: &Grammar, line: &line::Line) -> Answer {
 /// Subcommands, where one may stand here, required flags, and what the verb is about.
 async fn word(grammar: &Grammar, line: &line::Line, path: &[&str]) -> Answer {
     if let ["help", topic @ ..] = path {
-        return grammar.subcommands(topic).map(Answer::words).unwrap_or_else(Answer::nothing);
+        let below = grammar.subcommands(topic).filter(|_| line.words.is_empty());
+        return below.map(Answer::words).unwrap_or_else(Answer::nothing);
     }
     let subcommands = grammar.subcommands(path).filter(|_| line.may_name_command());
     let mut found = match (subcommands, words::of(grammar, path, line.words.len())) {

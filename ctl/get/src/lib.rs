@@ -26,7 +26,7 @@ pub enum Command {
     Tree(tree::TreeArgs),
     /// Get documentation for a resource
     Explain(explain::ExplainArgs),
-    /// Wait for a specific condition on one or many resources
+    /// Experimental: Wait for a specific condition on one or many resources
     Wait(wait::WaitArgs),
     /// List events
     Events(events::EventsArgs),

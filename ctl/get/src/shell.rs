@@ -126,3 +126,98 @@ fn found() -> Vec<PathBuf> {
 fn executable(path: &PathBuf) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// Completes a line in bash; `says` is what `coxctl __complete` would print.
+    fn in_bash(dir: &Path, says: &str, words: &[&str]) -> Vec<String> {
+        let program = dir.join("coxctl");
+        let answer = dir.join("answer");
+        std::fs::write(dir.join("completion"), Shell::Bash.script()).expect("written");
+        std::fs::write(&answer, says).expect("written");
+        std::fs::write(&program, format!("#!/bin/sh\ncat '{}'\n", answer.display())).expect("written");
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("allowed");
+        // Words as bash splits them, = and : being words of their own.
+        let run = r#"
+            cd "$1" && source ./completion && shift
+            COMP_WORDS=(./coxctl "$@") COMP_CWORD=$# COMP_TYPE=9 COLUMNS=60
+            COMP_LINE="./coxctl $LINE"
+            COMP_POINT=${#COMP_LINE}
+            __start_coxctl
+            ((${#COMPREPLY[@]})) && printf '%s\n' "${COMPREPLY[@]}""#;
+        let mut parts: Vec<String> = Vec::new();
+        for word in words {
+            let mut rest = *word;
+            while let Some(at) = rest.find(['=', ':']) {
+                parts.extend(
+                    [&rest[..at], &rest[at..=at]].iter().filter(|p| !p.is_empty()).map(|p| p.to_string()),
+                );
+                rest = &rest[at + 1..];
+            }
+            if !rest.is_empty() || !word.ends_with(['=', ':']) {
+                parts.push(rest.to_string());
+            }
+        }
+        let out = Command::new("bash")
+            .args(["--norc", "-c", run, "bash"])
+            .arg(dir)
+            .args(parts)
+            .env("LINE", words.join(" "))
+            .output()
+            .expect("bash runs");
+        String::from_utf8_lossy(&out.stdout).lines().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn bash_offers_what_it_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for file in ["a.yaml", "a.json", "a.txt"] {
+            std::fs::write(dir.path().join(file), "").expect("written");
+        }
+        std::fs::create_dir(dir.path().join("adir")).expect("made");
+        let table: &[(&str, &[&str], &[&str])] = &[
+            ("web\n:4\n", &["get", "po", "w"], &["web"]),
+            ("get\tDisplay\n:4\n", &["g"], &["get"]),
+            (
+                "role\tOne\nrolebinding\tTwo\n:4\n",
+                &["create", "r"],
+                &["role         (One)", "rolebinding  (Two)"],
+            ),
+            ("json\njsonpath\n:4\n", &["get", "--output=j"], &["json", "jsonpath"]),
+            ("json\n:4\n", &["get", "-o="], &["json"]),
+            ("8:80\n8:81\n:4\n", &["port-forward", "x", "8:8"], &["80", "81"]),
+            ("system:node\n:4\n", &["create", "--role=system:n"], &["node"]),
+            ("a b\n:4\n", &["--context", "a"], &["a\\ b"]),
+            ("json\nyaml\n:8\n", &["get", "-f", "a"], &["a.json", "a.yaml", "adir"]),
+            (":16\n", &["get", "-k", "a"], &["adir"]),
+            (":4\n", &["get", "x"], &[]),
+            ("a\n:1\n", &["get", "x"], &[]),
+            ("garbage\n", &["get", "x"], &[]),
+        ];
+        for (says, words, wanted) in table {
+            let mut got = in_bash(dir.path(), says, words);
+            got.sort();
+            assert_eq!(got, *wanted, "{words:?} after {says:?}");
+        }
+    }
+
+    #[test]
+    fn long_descriptions_are_cut_to_the_terminal() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let says = format!("a\t{}\nb\tshort\n:4\n", "x".repeat(100));
+        let got = in_bash(dir.path(), &says, &["get", ""]);
+        assert!(got.iter().all(|line| line.len() < 60) && got[0].ends_with("...)"), "{got:?}");
+    }
+
+    #[test]
+    fn every_script_asks_the_program() {
+        for shell in Shell::value_variants() {
+            let script = shell.script();
+            assert!(script.contains("__complete") && script.contains("coxctl"), "{shell:?}");
+        }
+    }
+}

@@ -4,7 +4,6 @@ compdef _coxctl coxctl
 # Completion of coxctl for zsh. Load it with: source <(coxctl completion zsh)
 
 _coxctl() {
-    emulate -L zsh
     local tab=$'\t' line value about directive lead
     local -a lines asked described options
     asked=("${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}")
