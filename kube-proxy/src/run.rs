@@ -169,8 +169,14 @@ fn own_node(config: &Config) -> watcher::Config {
 }
 
 fn families(facts: &NodeFacts, config: &Config) -> Vec<Family> {
-    let mut list: Vec<Family> = primary(facts, config).into_iter().map(Family::of).collect();
-    list.dedup();
+    // Pods of a family have services of it, whether the node itself has an address of it or not.
+    let pods = config.cluster_cidrs.iter().map(|net| Family::of(net.addr()));
+    let mut list: Vec<Family> = Vec::new();
+    for family in primary(facts, config).into_iter().map(Family::of).chain(pods) {
+        if !list.contains(&family) {
+            list.push(family);
+        }
+    }
     list
 }
 
@@ -562,6 +568,15 @@ mod tests {
 
     fn gone() -> watcher::Error {
         watcher::Error::NoResourceVersion
+    }
+
+    #[test]
+    fn families_are_those_of_the_node_and_of_pods() {
+        let facts = node_facts(&node());
+        let mut config = config();
+        assert_eq!(families(&facts, &config), [Family::V4]);
+        config.cluster_cidrs = ["10.244.0.0/16", "fd00:244::/48"].map(|n| n.parse().unwrap()).to_vec();
+        assert_eq!(families(&facts, &config), [Family::V4, Family::V6]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use machinery::status::Status;
 use rand::Rng;
 use serde_json::{Value, json};
@@ -203,7 +204,16 @@ async fn alive(app: &App) -> Result<(Vec<IpAddr>, u64), Status> {
 
 /// The first address of the service range.
 pub fn service_ip(app: &App) -> Option<IpAddr> {
-    app.config.service_cluster_ip_range.first()?.hosts().next()
+    first_address(app.config.service_cluster_ip_range.first()?)
+}
+
+/// The address after a network's own.
+fn first_address(range: &IpNet) -> Option<IpAddr> {
+    let first = match range.network() {
+        IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|n| IpAddr::V4(n.into())),
+        IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|n| IpAddr::V6(n.into())),
+    };
+    first.filter(|ip| range.contains(ip))
 }
 
 async fn keep_service(app: &Arc<App>) -> Result<(), Status> {
@@ -304,5 +314,22 @@ fn settled(outcome: Result<Value, Status>) -> Result<(), Status> {
         Ok(_) => Ok(()),
         Err(status) if status.is("AlreadyExists") || status.is("Conflict") => Ok(()),
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_has_the_first_address() {
+        for (range, want) in [
+            ("10.96.0.0/12", Some("10.96.0.1")),
+            ("fd00:96::/112", Some("fd00:96::1")),
+            ("10.0.0.1/32", None),
+        ] {
+            let got = first_address(&range.parse().unwrap()).map(|ip| ip.to_string());
+            assert_eq!(got.as_deref(), want);
+        }
     }
 }

@@ -32,6 +32,10 @@ pub fn default_kubelet(kubelet: &mut Value, cluster: &ClusterConfiguration) -> V
     let warnings = compare(kubelet, &wanted, "KubeletConfiguration", "");
     merge(kubelet, wanted);
     merge(kubelet, own);
+    // A cluster of IPv6 first calls its kubelets so; the default is IPv4 alone.
+    if service_address(cluster, 1).is_some_and(|ip| ip.is_ipv6()) {
+        merge(kubelet, json!({"address": "::"}));
+    }
     drop_key(kubelet, "readOnlyPort", &json!(0));
     kubelet["rotateCertificates"] = json!(true);
     warnings
@@ -139,6 +143,20 @@ mod tests {
                 "staticPodPath": "/etc/kubernetes/manifests",
             })
         );
+    }
+
+    #[test]
+    fn kubelets_listen_where_the_cluster_calls() {
+        let address = |services: &str| {
+            let mut cluster = cluster();
+            cluster.networking.service_subnet = services.into();
+            let mut kubelet = Value::Null;
+            default_kubelet(&mut kubelet, &cluster);
+            kubelet.get("address").cloned()
+        };
+        assert_eq!(address("fd00::/112"), Some(json!("::")));
+        assert_eq!(address("fd00::/112,10.96.0.0/16"), Some(json!("::")));
+        assert_eq!(address("10.96.0.0/16,fd00::/112"), None);
     }
 
     #[test]

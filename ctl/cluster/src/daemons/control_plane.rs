@@ -49,6 +49,8 @@ fn api_server_args(cluster: &ClusterConfiguration, local: &ApiEndpoint) -> Args 
         .set("service-account-key-file", pki("sa.pub"))
         .set("service-account-signing-key-file", pki("sa.key"))
         .set("service-cluster-ip-range", &cluster.networking.service_subnet);
+    // Without it the API server listens on IPv4 alone.
+    let args = if local.advertise_address.contains(':') { args.set("bind-address", "::") } else { args };
     etcd_args(args, cluster, local)
 }
 
@@ -156,6 +158,14 @@ mod tests {
             has(&unit, "--etcd-servers=http://e:2379")
                 && !unit.args.iter().any(|a| a.starts_with("--etcd-cafile"))
         );
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_listened_on() {
+        let local = |ip: &str| ApiEndpoint { advertise_address: ip.into(), bind_port: 6443 };
+        let six = api_server(&cluster(), &local("fd00::1"), true);
+        assert!(has(&six, "--bind-address=::") && has(&six, "--etcd-servers=https://[::1]:2379"));
+        assert!(!has(&api_server(&cluster(), &local("10.0.0.1"), true), "--bind-address=::"));
     }
 
     #[test]
