@@ -156,12 +156,24 @@ pub fn dns(ip: &str, domain: &str, image: Option<&str>) -> Result<Vec<Value>> {
         }
         if let Some(container) = object.pointer_mut("/spec/template/spec/containers/0") {
             set_domain(container, domain);
+            add_address(container, ip);
             if let Some(image) = image {
                 container["image"] = json!(image);
             }
         }
     }
     Ok(all)
+}
+
+/// Its own address, when it isn't the usual one; one of IPv6 is of a cluster where it must listen on more than IPv4.
+fn add_address(container: &mut Value, ip: &str) {
+    let Some(args) = container["args"].as_array_mut().filter(|_| ip != "10.96.0.10") else { return };
+    args.push(json!(format!("--cluster-dns={ip}")));
+    if ip.contains(':') {
+        let all =
+            [("listen", 53), ("health-address", 8080), ("ready-address", 8181), ("metrics-address", 9153)];
+        args.extend(all.map(|(flag, port)| json!(format!("--{flag}=[::]:{port}"))));
+    }
 }
 
 fn set_domain(container: &mut Value, domain: &str) {
@@ -239,6 +251,20 @@ fn documents(text: &str) -> Result<Vec<Value>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dns_listens_where_it_is_asked() {
+        let args = |ip: &str| {
+            let all = dns(ip, "cluster.local", None).unwrap();
+            let deployment = all.into_iter().find(|o| o["kind"] == "Deployment").unwrap();
+            deployment.pointer("/spec/template/spec/containers/0/args").unwrap().to_string()
+        };
+        assert!(!args("10.96.0.10").contains("cluster-dns"));
+        assert!(
+            args("10.0.0.10").contains("--cluster-dns=10.0.0.10") && !args("10.0.0.10").contains("listen")
+        );
+        assert!(args("fd00::a").contains("--listen=[::]:53") && args("fd00::a").contains("=[::]:8181"));
+    }
 
     #[test]
     fn built_in_objects_have_names_and_no_two_are_the_same() {
