@@ -61,7 +61,7 @@ pub async fn claim(run: &Run, before: Option<String>) -> Result<()> {
     }
 }
 
-/// The other machine's address, when the name is its.
+/// Writes this machine down on the Node; false when another one has the name.
 async fn write(client: &kube::Client, name: &str, ours: &str, before: Option<&str>) -> Result<bool, Error> {
     let node = api::get(client, "Node", None, name).await?;
     let now = holder(&node);
