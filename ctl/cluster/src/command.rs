@@ -51,14 +51,24 @@ pub async fn run(command: ClusterCommand) -> Result<i32> {
     dispatch(command).await.map_err(advised)
 }
 
-/// A full disk is told in the kernel's words wherever it shows; what helps is always the same.
+/// What the kernel says wherever the machine has run out of something, and what helps.
+const SPENT: [(&str, &str); 2] = [
+    (
+        "No space left on device",
+        "The disk is full: free some space (df -h shows where) and run the command again",
+    ),
+    (
+        "Too many open files",
+        "The limit of open files or of inotify instances is reached: raise fs.inotify.max_user_instances (sysctl) or the limit \
+         of files (ulimit -n), and run the command again",
+    ),
+];
+
 fn advised(error: anyhow::Error) -> anyhow::Error {
     let text = format!("{error:#}");
-    match text.contains("No space left on device") && !text.contains("df -h") {
-        true => anyhow::anyhow!(
-            "{text}\nThe disk is full: free some space (df -h shows where) and run the command again"
-        ),
-        false => error,
+    match SPENT.iter().find(|(sign, _)| text.contains(sign) && !text.contains("Cure:")) {
+        Some((_, advice)) => anyhow::anyhow!("{text}\n{advice}"),
+        None => error,
     }
 }
 
@@ -73,5 +83,21 @@ async fn dispatch(command: ClusterCommand) -> Result<i32> {
         ClusterCommand::Config(command) => coxctl_config::run(command, &pull).await,
         ClusterCommand::Certs(command) => coxctl_pki::run_certs(command).await,
         ClusterCommand::Kubeconfig(command) => coxctl_pki::run_kubeconfig(command).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spent_is_advised() {
+        let said = |text: &str| advised(anyhow::anyhow!("{text}")).to_string();
+        assert!(said("writing /x: No space left on device (os error 28)").contains("\nThe disk is full"));
+        assert!(said("EMFILE: Too many open files").contains("max_user_instances"));
+        assert_eq!(
+            said("etcd: no\nCure: free. No space left on device"),
+            "etcd: no\nCure: free. No space left on device"
+        );
     }
 }

@@ -98,8 +98,10 @@ async fn alone(run: &Run) -> Result<()> {
     Ok(())
 }
 
+/// By the machine that was written down at its join; for nodes of others by what their kubelet says.
 fn same_machine(node: &Value) -> bool {
-    let theirs = node.pointer("/status/nodeInfo/machineID").and_then(Value::as_str).unwrap_or_default();
+    let said = node.pointer("/status/nodeInfo/machineID").and_then(Value::as_str).unwrap_or_default();
+    let theirs = claim::holder(node).unwrap_or_else(|| said.to_string());
     !theirs.is_empty() && theirs == claim::own()
 }
 

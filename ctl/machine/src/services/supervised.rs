@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STORE: &str = "coxswain-etcd";
 /// How long it may take to come up.
 const BIRTH: Duration = Duration::from_secs(5);
+/// How often the status is looked at where changes are not told.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// The supervisor as a service manager.
 #[derive(Debug, Clone)]
@@ -142,25 +144,32 @@ struct Waiting<'a> {
 
 impl Waiting<'_> {
     fn with_context(self, failure: impl FnOnce() -> String, name: &str) -> Result<()> {
-        use std::os::fd::AsFd;
-        let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let _ = changes.add_watch(&self.places.run, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE);
+        // The machine's inotify instances may all be taken; then it is looked at now and then.
+        let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let kinds = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
+        let changes = changes.filter(|c| c.add_watch(&self.places.run, kinds).is_ok());
         let end = Instant::now() + self.limit;
         while !(self.said)(self.places.read_status().get(name)) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("{} within {:?}", failure(), self.limit);
             }
-            // Woken by the next status; looks again now and then in case the directory is made anew.
-            let wait = nix::poll::PollTimeout::try_from(left.min(Duration::from_millis(500)))?;
-            let _ = nix::poll::poll(
-                &mut [nix::poll::PollFd::new(changes.as_fd(), nix::poll::PollFlags::POLLIN)],
-                wait,
-            );
-            while changes.read_events().is_ok_and(|e| !e.is_empty()) {}
+            match &changes {
+                Some(changes) => woken(changes, left.min(Duration::from_millis(500)))?,
+                None => std::thread::sleep(left.min(GLANCE)),
+            }
         }
         Ok(())
     }
+}
+
+/// Waits for a change, or so long: the directory may be made anew.
+fn woken(changes: &Inotify, limit: Duration) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let _ = poll(&mut [PollFd::new(changes.as_fd(), PollFlags::POLLIN)], PollTimeout::try_from(limit)?);
+    while changes.read_events().is_ok_and(|e| !e.is_empty()) {}
+    Ok(())
 }
 
 impl Services for Supervised {
