@@ -70,7 +70,8 @@ fn say_snapshot(file: &Path, snapshot: &Snapshot) {
 
 /// A directory of a new name beside another, on the same file system.
 fn beside(dir: &Path, what: &str) -> PathBuf {
-    let stamp = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let now = jiff::Zoned::now();
+    let stamp = format!("{}-{:03}", now.strftime("%Y%m%d-%H%M%S"), now.millisecond());
     let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or("etcd");
     dir.join(format!(".{name}-{what}-{stamp}"))
 }
