@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use coxctl_machine::bundle::{self, Bundle};
 use kube::Client;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::host::Host;
 use crate::local::Local;
@@ -120,6 +121,7 @@ fn room(run: &Run) -> Result<()> {
 
 /// Forward step by step; back when one fails or the command is interrupted.
 async fn go(run: &Run) -> Result<()> {
+    let mut interrupts = Interrupts::new()?;
     patches::keep(&run.host, run.args.patches().as_ref())?;
     let journal = Journal::begin(&run.host, bundle::current(), &run.to)?;
     if journal.from.as_deref() == Some(run.to.as_str()) && !journal.resumed {
@@ -128,7 +130,7 @@ async fn go(run: &Run) -> Result<()> {
             format_args!("Version {} is the one in use; its daemons are brought in order", run.to),
         );
     }
-    let installed = unless_interrupted(steps::install(run)).await;
+    let installed = interrupts.unless(steps::install(run)).await;
     if let (Err(error), false) = (&installed, journal.resumed) {
         journal.end(&run.host)?;
         bail!("the upgrade to {} did not begin, nothing that runs was touched: {error:#}", run.to);
@@ -137,14 +139,14 @@ async fn go(run: &Run) -> Result<()> {
         installed?;
         steps::forward(run).await
     };
-    if let Err(error) = unless_interrupted(forward).await {
+    if let Err(error) = interrupts.unless(forward).await {
         say::warn("upgrade", &error);
         steps::back(run, journal.from.as_deref()).await.context("going back failed too")?;
         journal.end(&run.host)?;
         bail!("the upgrade to {} failed and was taken back: {error:#}", run.to);
     }
     if run.whole {
-        let objects = unless_interrupted(cluster::objects(run)).await;
+        let objects = interrupts.unless(cluster::objects(run)).await;
         objects.context(
             "this control plane is upgraded, the cluster's objects are not: run the same command again",
         )?;
@@ -160,23 +162,25 @@ async fn go(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Runs the work until it ends or somebody interrupts it. Signals are awaited first, so that none of them just kills.
-async fn unless_interrupted(work: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::select! {
-        biased;
-        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
-        result = work => result,
-    }
+/// The wish to stop: SIGTERM or SIGINT, one that came while nobody could look as well.
+struct Interrupts {
+    term: Signal,
+    int: Signal,
 }
 
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+impl Interrupts {
+    fn new() -> Result<Self> {
+        let of = |kind| signal(kind).context("listening for signals");
+        Ok(Self { term: of(SignalKind::terminate())?, int: of(SignalKind::interrupt())? })
+    }
+
+    /// Runs the work until it ends or somebody interrupts it.
+    async fn unless(&mut self, work: impl Future<Output = Result<()>>) -> Result<()> {
+        tokio::select! {
+            biased;
+            _ = self.term.recv() => Err(anyhow::anyhow!("interrupted")),
+            _ = self.int.recv() => Err(anyhow::anyhow!("interrupted")),
+            result = work => result,
+        }
     }
 }
