@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use coxctl_kit::{Globals, cli};
+use coxctl_kit::{Globals, cli, usage};
 
 use coxctl_inspect::session::{Running, attach_running};
 
@@ -51,15 +51,16 @@ pub fn completion(words: &[String]) -> Option<i32> {
 
 /// Runs a verb; the exit code.
 pub fn run(words: Vec<String>) -> i32 {
-    let matches = match cli::boolean_values(Everyday::command()).try_get_matches_from(words) {
+    let grammar = cli::boolean_values(Everyday::command());
+    let matches = match grammar.clone().try_get_matches_from(&words) {
         Ok(matches) => matches,
-        Err(error) => return cli::report_usage(&error),
+        Err(error) => return usage::report_usage(&error, &grammar, &words),
     };
     match Everyday::from_arg_matches(&matches) {
         Ok(everyday) => {
             crate::cli::block_on(verb(everyday)).unwrap_or_else(|error| coxctl_kit::report(&error))
         }
-        Err(error) => cli::report_usage(&error),
+        Err(error) => usage::report_usage(&error, &grammar, &words),
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Flags {
 pub async fn run(flags: &Flags, globals: &Globals) -> Result<i32> {
     form(flags.out.output.as_deref())?;
     let printer = Printer::new(&flags.out, DryRun::None)?;
+    if flags.args.is_empty() && flags.files.is_empty() {
+        return Err(error(crate::set::NOTHING_NAMED));
+    }
     let cluster = globals.connect().await?;
     let chosen = Select { args: &flags.args, files: Some(&flags.files), ..Select::default() };
     let found: Vec<Target> = select(&cluster, &chosen).await?.into_iter().collect::<Result<_, Error>>()?;
@@ -223,7 +226,7 @@ pub fn once(object: &Value) -> Result<Option<Value>> {
     Ok(None)
 }
 
-/// `create --edit`: objects are edited before they are created.
+/// `create --edit`: objects are edited, one after the other, before they are created.
 pub async fn on_create(
     found: Vec<Result<Target, Error>>,
     flags: &crate::create::FileFlags,
@@ -232,19 +235,27 @@ pub async fn on_create(
     cluster: &Cluster,
 ) -> Result<i32> {
     let found: Vec<Target> = found.into_iter().collect::<Result<_, Error>>()?;
-    let objects: Vec<Value> = found.iter().map(|t| t.object.clone()).collect();
-    let edited = match editor::open(&editor::text_of(&shown(&objects), false), &[])? {
-        Outcome::Unchanged { .. } => return cancelled("Edit cancelled, no changes made."),
-        Outcome::Empty => return cancelled("Edit cancelled, saved file was empty."),
-        Outcome::Edited(text) => coxctl_kit::files::parse(&text, "edited-file")?,
-    };
     let write = write(&flags.field_manager, dry, Some(flags.validate.word()?));
     let mut errors = Vec::new();
-    for (mut target, document) in found.into_iter().zip(edited) {
-        target.object = document.object;
-        match crate::create::create_target(cluster, &target, dry, flags.save_config, &write).await {
-            Ok(created) => printer.done(&created, "created")?,
-            Err(e) => errors.push(kit_error(e)),
+    for mut target in found {
+        let shown = editor::text_of(&shown(std::slice::from_ref(&target.object)), false);
+        let documents = match editor::open(&shown, &[])? {
+            Outcome::Unchanged { .. } => {
+                out::note("Edit cancelled, no changes made.");
+                continue;
+            }
+            Outcome::Empty => {
+                out::note("Edit cancelled, saved file was empty.");
+                continue;
+            }
+            Outcome::Edited(text) => coxctl_kit::files::parse(&text, "edited-file")?,
+        };
+        for document in documents {
+            target.object = document.object;
+            match crate::create::create_target(cluster, &target, dry, flags.save_config, &write).await {
+                Ok(created) => printer.done(&created, "created")?,
+                Err(e) => errors.push(kit_error(e)),
+            }
         }
     }
     finish(errors)

@@ -64,10 +64,7 @@ pub async fn run(command: &CertificateCommand, globals: &Globals) -> Result<i32>
     }
     let mut printer = args.print.printer(OBJECT_FORMATS)?;
     let cluster = globals.connect().await?;
-    let mut words = args.names.clone();
-    if !words.is_empty() {
-        words.insert(0, "certificatesigningrequests".into());
-    }
+    let words = args.names.iter().map(|name| typed(name)).collect();
     let picked = Pick { words, files: args.files.clone(), ..Pick::default() }.items(&cluster, true).await?;
     let mut errors = picked.errors;
     for item in picked.items {
@@ -77,6 +74,11 @@ pub async fn run(command: &CertificateCommand, globals: &Globals) -> Result<i32>
         }
     }
     if errors.is_empty() { Ok(0) } else { Err(Error::many(errors)) }
+}
+
+/// `TYPE/NAME`, as names may be given too.
+fn typed(name: &str) -> String {
+    if name.contains('/') { name.into() } else { format!("certificatesigningrequests/{name}") }
 }
 
 fn say(printer: &mut Option<Printer>, item: &Item, object: &Value, verdict: &Verdict) -> Result<()> {

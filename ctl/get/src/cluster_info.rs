@@ -1,8 +1,8 @@
 //! `cluster-info`: where the control plane and the cluster's own services are.
 
 use clap::{Args, Subcommand};
-use coxctl_kit::print::typed;
-use coxctl_kit::{Call, Cluster, Globals, Kind, ListOptions, Result, out};
+use coxctl_kit::print::{PrintArgs, output::OBJECT_FORMATS, typed};
+use coxctl_kit::{Call, Cluster, Globals, Kind, ListOptions, Printer, Result, out};
 use serde_json::Value;
 
 /// The flags of `cluster-info`.
@@ -29,6 +29,11 @@ pub struct DumpArgs {
     /// Where to output the files; standard output if empty or '-'
     #[arg(long = "output-directory", default_value = "")]
     pub output_directory: String,
+    /// How long to wait until a pod's logs can be read
+    #[arg(long = "pod-running-timeout", default_value = "20s")]
+    pub pod_running_timeout: String,
+    #[command(flatten)]
+    pub print: PrintArgs,
 }
 
 /// Prints the addresses, or dumps.
@@ -103,13 +108,14 @@ const DUMPED: &[(&str, &str)] = &[
 ];
 
 async fn dump(args: &DumpArgs, cluster: &Cluster) -> Result<i32> {
+    let mut form = Form::of(args)?;
     let nodes = cluster.list(&cluster.kind("nodes").await?, None, &ListOptions::default()).await?;
-    write(args, "nodes.json", typed::pretty(&nodes, false) + "\n")?;
+    write(args, &format!("nodes.{}", form.ending), form.text(&nodes)?)?;
     for namespace in namespaces(args, cluster).await? {
         for (word, file) in DUMPED {
             let list =
                 cluster.list(&cluster.kind(word).await?, Some(&namespace), &ListOptions::default()).await?;
-            write(args, &format!("{namespace}/{file}.json"), typed::pretty(&list, false) + "\n")?;
+            write(args, &format!("{namespace}/{file}.{}", form.ending), form.text(&list)?)?;
             if *word == "pods" {
                 logs(args, cluster, &namespace, &list).await?;
             }
@@ -119,6 +125,32 @@ async fn dump(args: &DumpArgs, cluster: &Cluster) -> Result<i32> {
         out::line(&format!("Cluster info dumped to {}", args.output_directory));
     }
     Ok(0)
+}
+
+/// How lists are written, JSON where nothing is said.
+struct Form {
+    printer: Option<Printer>,
+    ending: &'static str,
+    managed: bool,
+}
+
+impl Form {
+    fn of(args: &DumpArgs) -> Result<Form> {
+        let managed = args.print.show_managed_fields;
+        let other = |ending| Ok(Form { printer: args.print.printer(OBJECT_FORMATS)?, ending, managed });
+        match args.print.output.as_deref() {
+            None | Some("" | "json") => Ok(Form { printer: None, ending: "json", managed }),
+            Some("yaml") => other("yaml"),
+            Some(_) => other("txt"),
+        }
+    }
+
+    fn text(&mut self, list: &Value) -> Result<String> {
+        match &mut self.printer {
+            Some(printer) => printer.text(list, None),
+            None => Ok(typed::pretty(list, self.managed) + "\n"),
+        }
+    }
 }
 
 async fn namespaces(args: &DumpArgs, cluster: &Cluster) -> Result<Vec<String>> {

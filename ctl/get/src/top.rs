@@ -11,42 +11,55 @@ use serde_json::Value;
 pub enum TopCommand {
     /// Display resource (CPU/memory) usage of nodes
     #[command(visible_alias = "nodes", alias = "no")]
-    Node(TopArgs),
+    Node(NodeArgs),
     /// Display resource (CPU/memory) usage of pods
     #[command(visible_alias = "pods", alias = "po")]
-    Pod(TopArgs),
+    Pod(PodArgs),
 }
 
+/// What both have.
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
     pub name: Option<String>,
     /// Selector (label query) to filter on
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
+    /// If non-empty, sort list using specified field: cpu or memory
+    #[arg(long = "sort-by", default_value = "")]
+    pub sort_by: String,
+    /// If present, print output without headers
+    #[arg(long = "no-headers")]
+    pub no_headers: bool,
+    /// Enables using protocol-buffers to access Metrics API; JSON is used either way
+    #[arg(long = "use-protocol-buffers")]
+    pub use_protocol_buffers: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub top: TopArgs,
+    /// Print node resources based on Capacity instead of Allocatable
+    #[arg(long = "show-capacity")]
+    pub show_capacity: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PodArgs {
+    #[command(flatten)]
+    pub top: TopArgs,
     /// Selector (field query) to filter on
     #[arg(long = "field-selector")]
     pub field_selector: Option<String>,
     /// If present, list the requested object(s) across all namespaces
     #[arg(short = 'A', long = "all-namespaces")]
     pub all_namespaces: bool,
-    /// If non-empty, sort list using specified field: cpu or memory
-    #[arg(long = "sort-by", default_value = "")]
-    pub sort_by: String,
     /// If present, print usage of containers within a pod
     #[arg(long)]
     pub containers: bool,
     /// Print the sum of the resource usage
     #[arg(long)]
     pub sum: bool,
-    /// If present, print output without headers
-    #[arg(long = "no-headers")]
-    pub no_headers: bool,
-    /// Print node resources based on Capacity instead of Allocatable
-    #[arg(long = "show-capacity")]
-    pub show_capacity: bool,
-    /// Enables using protocol-buffers to access Metrics API
-    #[arg(long = "use-protocol-buffers", hide = true)]
-    pub use_protocol_buffers: bool,
 }
 
 /// CPU in thousandths, memory in bytes.
@@ -76,12 +89,15 @@ impl Usage {
 
 /// Runs the verb.
 pub async fn run(command: &TopCommand, globals: &Globals) -> Result<i32> {
-    let (TopCommand::Node(args) | TopCommand::Pod(args)) = command;
+    let (args, selector) = match command {
+        TopCommand::Node(args) => (&args.top, "--selector"),
+        TopCommand::Pod(args) => (&args.top, "selector"),
+    };
     if !matches!(args.sort_by.as_str(), "" | "cpu" | "memory") {
         return Err(Error::message("--sort-by accepts only cpu or memory"));
     }
     if args.name.is_some() && args.selector.is_some() {
-        return Err(Error::message("only one of NAME or selector can be provided"));
+        return Err(Error::message(format!("only one of NAME or {selector} can be provided")));
     }
     let cluster = globals.connect().await?;
     let discovery = cluster.rediscover().await?;
@@ -101,10 +117,11 @@ async fn fetch(
     cluster: &Cluster,
     kind: &Kind,
     namespace: Option<&str>,
+    fields: Option<&String>,
 ) -> Result<Vec<Value>> {
     let call = Call::get(kind.path(namespace, args.name.as_deref(), None))
         .query_some("labelSelector", args.selector.clone())
-        .query_some("fieldSelector", args.field_selector.clone());
+        .query_some("fieldSelector", fields.cloned());
     let answer = cluster.send(call).await?.json()?;
     if args.name.is_some() {
         return Ok(vec![answer]);
@@ -135,12 +152,13 @@ fn row(out: &mut TabWriter, cells: &[String]) {
     out.put("\n");
 }
 
-async fn nodes(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
-    let mut metrics = fetch(args, cluster, kind, None).await?;
+async fn nodes(node: &NodeArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
+    let args = &node.top;
+    let mut metrics = fetch(args, cluster, kind, None, None).await?;
     let core = Kind { version: "v1".into(), plural: "nodes".into(), ..Kind::default() };
     let call = Call::get(core.path(None, None, None)).query_some("labelSelector", args.selector.clone());
     let known = cluster.send(call).await?.json()?;
-    let room = if args.show_capacity { "capacity" } else { "allocatable" };
+    let room = if node.show_capacity { "capacity" } else { "allocatable" };
     let rooms = |wanted: &str| {
         let node = known["items"].as_array().into_iter().flatten().find(|node| name(node) == wanted);
         node.map(|node| Usage::read(&node["status"][room])).unwrap_or_default()
@@ -180,9 +198,9 @@ fn percent(used: i64, all: i64) -> String {
     if all == 0 { "<unknown>".into() } else { format!("{}%", (used as f64 / all as f64 * 100.0) as i64) }
 }
 
-async fn pods(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
+async fn pods(args: &PodArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
     let namespace = (!args.all_namespaces).then_some(cluster.namespace.as_str());
-    let mut metrics = fetch(args, cluster, kind, namespace).await?;
+    let mut metrics = fetch(&args.top, cluster, kind, namespace, args.field_selector.as_ref()).await?;
     if metrics.is_empty() {
         out::note(&namespace.map_or_else(
             || "No resources found".into(),
@@ -190,11 +208,11 @@ async fn pods(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
         ));
         return Ok(0);
     }
-    sort(&mut metrics, &args.sort_by, total, |pod| {
+    sort(&mut metrics, &args.top.sort_by, total, |pod| {
         format!("{}/{}", pod["metadata"]["namespace"].as_str().unwrap_or_default(), name(pod))
     });
     let mut table = TabWriter::remembering();
-    if !args.no_headers {
+    if !args.top.no_headers {
         row(
             &mut table,
             &front(args, "NAMESPACE", "POD", "NAME", ["CPU(cores)".into(), "MEMORY(bytes)".into()]),
@@ -224,7 +242,7 @@ async fn pods(args: &TopArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
     Ok(0)
 }
 
-fn front(args: &TopArgs, namespace: &str, pod: &str, name: &str, usage: [String; 2]) -> Vec<String> {
+fn front(args: &PodArgs, namespace: &str, pod: &str, name: &str, usage: [String; 2]) -> Vec<String> {
     let mut cells = Vec::new();
     if args.all_namespaces {
         cells.push(namespace.to_string());

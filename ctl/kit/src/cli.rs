@@ -1,7 +1,9 @@
 //! Making clap's command line behave as kubectl's where they differ.
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command};
+
+/// Flags whose values are durations.
+const DURATIONS: [&str; 5] = ["timeout", "pod-running-timeout", "since", "keepalive", "duration"];
 
 /// Lets every flag that is on or off be written `--flag=true` and `--flag=false` too.
 pub fn boolean_values(command: Command) -> Command {
@@ -16,11 +18,22 @@ pub fn boolean_values(command: Command) -> Command {
             .hide_default_value(true)
             .hide_possible_values(true)
             .value_parser(go_bool),
+        _ if arg.get_long().is_some_and(|long| DURATIONS.contains(&long)) => arg.value_parser(duration),
         _ => arg,
     });
     names
         .into_iter()
         .fold(command.args_override_self(true), |command, name| command.mut_subcommand(name, boolean_values))
+}
+
+/// A duration as Go writes it; it is kept as text.
+fn duration(text: &str) -> Result<String, String> {
+    let bare = text.strip_prefix('-').unwrap_or(text);
+    let why = if !text.is_empty() && text.parse::<f64>().is_ok() { "missing unit in" } else { "invalid" };
+    match crate::out::go_duration(bare) {
+        Some(_) => Ok(text.into()),
+        None => Err(format!("time: {why} duration {text:?}")),
+    }
 }
 
 /// The spellings Go's flag parser takes.
@@ -29,70 +42,6 @@ fn go_bool(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         other => Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
-    }
-}
-
-/// Prints what is wrong with a command line as kubectl would (help as clap does); the exit code is returned.
-pub fn report_usage(error: &clap::Error) -> i32 {
-    if !error.use_stderr() {
-        let _ = error.print();
-        return 0;
-    }
-    match said(error) {
-        Some(text) => crate::out::note(&format!("error: {text}")),
-        None => drop(error.print()),
-    }
-    1
-}
-
-/// The message and where to look, for the mistakes kubectl has words for.
-fn said(error: &clap::Error) -> Option<String> {
-    let text = |kind: ContextKind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(texts)) => texts.join(" "),
-        Some(ContextValue::StyledStr(text)) => text.to_string(),
-        _ => String::new(),
-    };
-    let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
-    let program = verb(&text(ContextKind::Usage));
-    let message = match error.kind() {
-        ErrorKind::UnknownArgument => unknown(&argument),
-        ErrorKind::InvalidSubcommand => {
-            return Some(format!(
-                "unknown command {:?} for {program:?}",
-                text(ContextKind::InvalidSubcommand)
-            ));
-        }
-        ErrorKind::InvalidValue if value.is_empty() => format!("flag needs an argument: {}", flag(&argument)),
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let cause =
-                std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("invalid argument {value:?} for {:?} flag{cause}", flag(&argument))
-        }
-        _ => return None,
-    };
-    Some(format!("{message}\nSee '{program} --help' for usage."))
-}
-
-/// `--watch` of `-w, --watch <X>`.
-fn flag(argument: &str) -> &str {
-    argument.split([' ', '=', '[']).find(|word| word.starts_with('-')).unwrap_or(argument)
-}
-
-/// `coxctl get` of `Usage: coxctl get [OPTIONS] …`.
-fn verb(usage: &str) -> String {
-    let words = usage.trim_start_matches("Usage:").split_whitespace();
-    let names: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
-    if names.is_empty() { "coxctl".into() } else { names.join(" ") }
-}
-
-fn unknown(argument: &str) -> String {
-    match argument.strip_prefix("--") {
-        Some(long) => format!("unknown flag: --{}", long.split('=').next().unwrap_or(long)),
-        None => format!(
-            "unknown shorthand flag: '{}' in {argument}",
-            argument.trim_start_matches('-').chars().next().unwrap_or_default()
-        ),
     }
 }
 

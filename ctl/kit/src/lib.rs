@@ -17,6 +17,7 @@ pub mod out;
 pub mod pick;
 pub mod print;
 mod reach;
+pub mod usage;
 pub mod verbs;
 pub mod watch;
 

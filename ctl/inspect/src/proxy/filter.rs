@@ -13,7 +13,13 @@ pub struct Filter {
 }
 
 fn patterns(text: &str) -> Result<Vec<Regex>> {
-    text.split(',').map(|one| Regex::new(one).map_err(|error| Error::message(error.to_string()))).collect()
+    text.split(',').map(|one| Regex::new(one).map_err(|error| no_pattern(&error))).collect()
+}
+
+fn no_pattern(error: &regex::Error) -> Error {
+    let why = error.to_string();
+    let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
+    Error::Code(format!("error: Error compiling re: error parsing regexp: {why}"), 255)
 }
 
 impl Filter {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
-const PORT: u16 = 8001;
+const PORT: i64 = 8001;
 /// Headers that belong to one connection and are not passed on.
 const OWN: [&str; 8] = [
     "connection",
@@ -37,8 +37,8 @@ pub struct Proxy {
     #[arg(long, default_value = "127.0.0.1")]
     pub address: String,
     /// The port on which to run the proxy; 0 for a random one
-    #[arg(short, long)]
-    pub port: Option<u16>,
+    #[arg(short, long, allow_negative_numbers = true)]
+    pub port: Option<i64>,
     /// Unix socket on which to run the proxy
     #[arg(short, long)]
     pub unix_socket: Option<PathBuf>,
@@ -89,8 +89,15 @@ pub async fn run(args: Proxy, globals: &Globals) -> Result<()> {
     if args.port.is_some() && args.unix_socket.is_some() {
         return Err(Error::message("cannot set --unix-socket and --port at the same time"));
     }
-    if let Some(www) = args.www.as_ref().filter(|www| !www.is_dir()) {
-        out::note(&format!("Warning: static file directory {} is no directory", www.display()));
+    if let Some(www) = &args.www {
+        match std::fs::metadata(www) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => warn(189, &format!("Static file directory {} is not a directory", www.display())),
+            Err(cause) => {
+                let (www, why) = (www.display(), coxctl_kit::files::os_text(&cause));
+                warn(187, &format!("Failed to stat static file directory {www}: stat {www}: {why}"));
+            }
+        }
     }
     let server = Arc::new(Server {
         filter: if args.disable_filter { None } else { Some(Filter::new(&args)?) },
@@ -99,11 +106,7 @@ pub async fn run(args: Proxy, globals: &Globals) -> Result<()> {
         www: args.www.clone().map(|www| (slashed(&args.www_prefix), www)),
     });
     if args.disable_filter && args.unix_socket.is_none() {
-        let now = jiff::Zoned::now().strftime("%m%d %H:%M:%S%.6f");
-        let process = std::process::id();
-        out::note(&format!(
-            "W{now} {process:>7} proxy.go:177] Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious"
-        ));
+        warn(177, "Request filter disabled, your proxy is vulnerable to XSRF attacks, please be cautious");
     }
     let until = daemon::signal::shutdown();
     tokio::select! {
@@ -117,6 +120,12 @@ pub async fn run(args: Proxy, globals: &Globals) -> Result<()> {
     }
 }
 
+/// A warning as kubectl's log has it.
+fn warn(line: u16, text: &str) {
+    let now = jiff::Zoned::now().strftime("%m%d %H:%M:%S%.6f");
+    out::note(&format!("W{now} {:>7} proxy.go:{line}] {text}", std::process::id()));
+}
+
 fn slashed(prefix: &str) -> String {
     format!("/{}/", prefix.trim_matches('/')).replace("//", "/")
 }
@@ -126,14 +135,21 @@ async fn serve(args: &Proxy, server: Arc<Server>) -> Result<()> {
     if let Some(path) = &args.unix_socket {
         // A socket somebody left behind is in the way.
         let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        let bound = UnixListener::bind(path);
+        let listener = bound.map_err(|cause| {
+            let why = coxctl_kit::files::os_text(&cause);
+            Error::message(format!("listen unix {}: bind: {why}", path.display()))
+        })?;
         out::line(&format!("Starting to serve on {}", path.display()));
         loop {
             let (stream, _) = listener.accept().await.map_err(failed)?;
             tokio::spawn(connection(stream, server.clone()));
         }
     }
-    let at = (args.address.as_str(), args.port.unwrap_or(PORT));
+    let port = args.port.unwrap_or(PORT);
+    let port = u16::try_from(port)
+        .map_err(|_| Error::message(format!("listen tcp: address {port}: invalid port")))?;
+    let at = (args.address.as_str(), port);
     let listener = TcpListener::bind(at).await.map_err(|cause| in_use(at, &cause))?;
     out::line(&format!("Starting to serve on {}", listener.local_addr().map_err(failed)?));
     loop {
@@ -168,6 +184,10 @@ impl Server {
         if !self.filter.as_ref().is_none_or(accepted) {
             return plain(StatusCode::FORBIDDEN, "Forbidden\n");
         }
+        if let Some(elsewhere) = self.elsewhere(path) {
+            let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+            return redirect(&(elsewhere + &query));
+        }
         if let Some((prefix, directory)) = &self.www
             && let Some(file) = path.strip_prefix(prefix.as_str())
         {
@@ -187,6 +207,15 @@ impl Server {
                 plain(StatusCode::BAD_GATEWAY, "")
             }
         }
+    }
+
+    /// Where a path that isn't written properly leads: without dots, or with the slash of a prefix.
+    fn elsewhere(&self, path: &str) -> Option<String> {
+        let clean = cleaned(path);
+        let with_slash = format!("{path}/");
+        let prefix = |prefix: &String| *prefix == with_slash;
+        let misses = prefix(&self.api_prefix) || self.www.as_ref().is_some_and(|(www, _)| prefix(www));
+        (clean != path).then_some(clean).or(misses.then_some(with_slash))
     }
 
     async fn forward(&self, mut request: Request<Incoming>, target: &str) -> Result<Response<Body>, String> {
@@ -213,6 +242,28 @@ impl Server {
         strip(response.headers_mut());
         Ok(response)
     }
+}
+
+/// A path without empty parts and dots; a slash at its end stays.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        match part {
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let slash = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{slash}", parts.join("/"))
+}
+
+fn redirect(to: &str) -> Response<Body> {
+    let mut response = plain(StatusCode::MOVED_PERMANENTLY, "");
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    if let Ok(to) = header::HeaderValue::try_from(to) {
+        response.headers_mut().insert(header::LOCATION, to);
+    }
+    response
 }
 
 /// Moves bytes both ways between upgraded connections.
@@ -243,6 +294,21 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_cleaned() {
+        let table = [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a/", "/a/"),
+            ("/a/../b", "/b"),
+            ("//a/./b//", "/a/b/"),
+            ("/..", "/"),
+        ];
+        for (path, wanted) in table {
+            assert_eq!(cleaned(path), wanted, "{path}");
+        }
+    }
 
     #[test]
     fn prefixes_have_slashes_around() {
