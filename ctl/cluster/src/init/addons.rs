@@ -24,7 +24,9 @@ async fn dns(run: &Run) -> Result<()> {
     for object in all.iter_mut().filter(|o| o["kind"] == "Deployment") {
         *object = patches::apply(run.config.init.patches.as_ref(), "corednsdeployment", object.take())?;
     }
-    run.apply(all).await?;
+    if run.addon(all).await? {
+        return Ok(());
+    }
     say::line("addons", "Applied essential addon: cluster DNS");
     Ok(())
 }
@@ -40,7 +42,9 @@ async fn proxy(run: &Run) -> Result<()> {
     if run.config.proxy_given {
         objects::unhash(&mut all);
     }
-    run.apply(all).await?;
+    if run.addon(all).await? {
+        return Ok(());
+    }
     node::proxy(&run.host, run.node(), &cluster.cluster_name, &run.ca()?, &run.config.proxy)?;
     say::line("addons", "Applied essential addon: kube-proxy");
     Ok(())
@@ -59,7 +63,9 @@ async fn network(run: &Run) -> Result<()> {
     let cluster = &run.config.cluster;
     let args = backend(run.args.network_backend.as_deref());
     let pods = &cluster.networking.pod_subnet;
-    run.apply(objects::network(pods, &args)?).await?;
+    if run.addon(objects::network(pods, &args)?).await? {
+        return Ok(());
+    }
     node::network(&run.host, run.node(), &cluster.cluster_name, &run.ca()?, pods, &args)?;
     say::line("addons", "Applied essential addon: pod network");
     Ok(())

@@ -82,6 +82,12 @@ pub struct InitArgs {
     /// Life of the token; 0 is for ever [default: 24h]
     #[arg(long, global = true)]
     pub token_ttl: Option<String>,
+    /// Print an addon's objects (init phase addon …) in place of making them
+    #[arg(long, global = true)]
+    pub print_manifest: bool,
+    /// Kubeconfig for talking to the cluster [default: /etc/kubernetes/admin.conf]
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
     /// Upload the control planes' certificates, encrypted
     #[arg(long, global = true)]
     pub upload_certs: bool,

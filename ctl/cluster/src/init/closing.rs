@@ -22,7 +22,7 @@ pub async fn show(run: &Run) -> Result<()> {
         hashes: coxctl_pki::ca_hashes(&run.ca()?)?,
         certificate_key: key.map(|k| hidden(&k, run.args.skip_certificate_key_print)),
     };
-    print!("{}", text(&line));
+    print!("{}", text(&line, run.host.signs(&run.config.cluster.certificates_dir)));
     Ok(())
 }
 
@@ -42,7 +42,7 @@ async fn alone(run: &Run, token: &str) -> Result<()> {
     }
 }
 
-fn text(line: &JoinLine) -> String {
+fn text(line: &JoinLine, signs: bool) -> String {
     let mut out = format!(
         "\nYour Kubernetes control-plane has initialized successfully!\n\n\
         To start using your cluster, you need to run the following as a regular user:\n\n  \
@@ -57,6 +57,11 @@ fn text(line: &JoinLine) -> String {
             The uploaded certificates are deleted in two hours; \"coxctl init phase upload-certs --upload-certs\" uploads them again.\n\n",
             line.wrapped(true)
         ));
+    } else if !signs {
+        out.push_str(
+            "The authority's key is not here. Further control planes need the shared certificates and leaves of their own, and workers a\n\
+            signed /etc/kubernetes/kubelet.conf, put in place before the command below is run there.\n\n",
+        );
     } else {
         out.push_str(
             "To join control-plane nodes, first run on this one\n\n  coxctl init phase upload-certs --upload-certs\n\n\
@@ -83,10 +88,14 @@ mod tests {
             hashes: vec!["sha256:aa".into()],
             certificate_key: Some("k".into()),
         };
-        let all = text(&line);
+        let all = text(&line, true);
         assert!(all.contains("--control-plane --certificate-key k"), "{all}");
         assert!(all.contains("coxctl join 10.0.0.1:6443 --token abcdef.0123456789abcdef \\\n\t--discovery-token-ca-cert-hash sha256:aa"), "{all}");
         line.certificate_key = None;
-        assert!(!text(&line).contains("--certificate-key k"));
+        assert!(!text(&line, true).contains("--certificate-key k"));
+        assert!(
+            text(&line, false).contains("The authority's key is not here")
+                && !text(&line, false).contains("upload-certs")
+        );
     }
 }

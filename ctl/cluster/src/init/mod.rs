@@ -134,6 +134,8 @@ impl Run {
         {
             host.mirror(&format!("{}/{}", paths::KUBERNETES, spec.file))?;
         }
+        let addons = args.only().first().is_some_and(|phase| phase == "addon");
+        anyhow::ensure!(addons || !args.print_manifest, "--print-manifest is for \"init phase addon\"");
         disable_skipped(&mut config);
         crate::patches::check(config.init.patches.as_ref())?;
         Ok(Self { host, config, args, facts, bundle, admin: OnceCell::new(), state: Mutex::default() })
@@ -174,6 +176,9 @@ impl Run {
 
     async fn connect(&self) -> Result<Client> {
         let url = format!("https://{}", self.endpoint());
+        if let Some(own) = &self.args.kubeconfig {
+            return api::client(own, None).await;
+        }
         let admin = api::client(Path::new(paths::ADMIN), Some(&url)).await?;
         let binding = api::objects::cluster_admins();
         match api::create(&admin, &binding).await {
@@ -197,6 +202,15 @@ impl Run {
             return Ok(());
         }
         api::apply_all(self.admin().await?, objects, self.api_limit()).await
+    }
+
+    /// Makes an addon's objects, or prints them; true when that is all that was wanted.
+    async fn addon(&self, objects: Vec<Value>) -> Result<bool> {
+        if self.args.print_manifest {
+            print!("---\n{}", coxctl_config::documents(&objects));
+            return Ok(true);
+        }
+        self.apply(objects).await.map(|()| false)
     }
 
     fn local_etcd(&self) -> Option<LocalEtcd> {

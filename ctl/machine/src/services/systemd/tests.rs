@@ -89,6 +89,20 @@ fn installs_once_and_removes_all() -> Result<()> {
 }
 
 #[test]
+fn what_was_installed_reads_back() -> Result<()> {
+    let fake = Fake::new()?;
+    assert_eq!(fake.systemd.installed("kubelet")?, None);
+    let mut daemon = kubelet();
+    daemon.args.push("--words=a \"b\" $c".into());
+    daemon.env.insert("SHAPE".into(), "a b".into());
+    fake.systemd.install(&daemon)?;
+    let read = fake.systemd.installed("kubelet")?.unwrap_or_default();
+    assert_eq!((&read.args, &read.env), (&daemon.args, &daemon.env));
+    assert_eq!(read.program, fake.systemd.program(&daemon.program)?);
+    Ok(())
+}
+
+#[test]
 fn drop_ins_of_packages_are_overruled() -> Result<()> {
     let fake = Fake::new()?;
     assert!(!fake.systemd.foreign_drop_ins("kubelet"));
