@@ -232,8 +232,9 @@ impl<'a> Work<'a> {
 
     /// All that is due now.
     fn step(&mut self) {
-        let up: Vec<String> =
-            self.slots.iter().filter(|(_, s)| s.state.pid > 0).map(|(n, _)| n.clone()).collect();
+        // One that was started and fell had its turn: nobody waits for it to rise.
+        let had = |s: &Slot| s.state.pid > 0 || s.state.restarts > 0;
+        let up: Vec<String> = self.slots.iter().filter(|(_, s)| had(s)).map(|(n, _)| n.clone()).collect();
         let wanted: Vec<String> =
             self.slots.iter().filter(|(_, s)| s.wanted()).map(|(n, _)| n.clone()).collect();
         let ready = |name: &String| up.contains(name) || !wanted.contains(name);

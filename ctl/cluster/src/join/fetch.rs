@@ -46,8 +46,8 @@ pub async fn fetch(run: &Run) -> Result<Fetched> {
     Ok(Fetched { cluster, kubelet, proxy, network: network? })
 }
 
-/// Why the configuration was not shown, and what helps.
-fn refused(run: &Run, error: anyhow::Error) -> anyhow::Error {
+/// Why the cluster does not answer those who join, and what helps.
+pub fn refused(run: &Run, error: anyhow::Error) -> anyhow::Error {
     let id = run.config.join.discovery.tls_bootstrap_token.split('.').next().unwrap_or_default().to_string();
     let code = error.downcast_ref::<api::Refused>().map(|r| r.code);
     let cure = "\"coxctl token create --print-join-command\" on a control plane makes a good one";
@@ -58,7 +58,7 @@ fn refused(run: &Run, error: anyhow::Error) -> anyhow::Error {
         Some(403) => error.context(format!(
             "the token {id:?} is not in a group that may join (usually system:bootstrappers:kubeadm:default-node-token); {cure}"
         )),
-        _ => error.context("the cluster does not show its configuration; was it made by coxctl or kubeadm?"),
+        _ => error.context("the cluster does not tell those who join about itself; was it made by coxctl or kubeadm?"),
     }
 }
 

@@ -85,7 +85,7 @@ async fn alone(run: &Run) -> Result<()> {
     let node = match asked.context("the API server does not answer")? {
         Ok(node) => node,
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => return Ok(()),
-        Err(error) => return Err(api::plain(error)).context("asking for a node of this name"),
+        Err(error) => return Err(super::fetch::refused(run, api::plain(error))),
     };
     *run.before.lock() = claim::holder(&node);
     if nodes::is_ready(&node) && !Path::new(paths::KUBELET_CLIENT).exists() && !same_machine(&node) {
