@@ -94,8 +94,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.crt"), "certificate").unwrap();
         let (key, other) = (seal::certificate_key().unwrap(), seal::certificate_key().unwrap());
-        let mut cluster = ClusterConfiguration::default();
-        cluster.certificates_dir = dir.path().display().to_string();
+        let cluster =
+            ClusterConfiguration { certificates_dir: dir.path().display().to_string(), ..Default::default() };
         let files = files(&cluster);
         let named = |key: &str| files.iter().find(|f| f.key == key).unwrap();
         let data = seal_files(|p| PathBuf::from(p), &files, &key).unwrap();

@@ -152,7 +152,7 @@ impl Systemd {
         let texts =
             [self.unit_file(name), self.drop_in(name)].map(|f| fs::read_to_string(f).unwrap_or_default());
         let lines = texts.iter().flat_map(|t| t.lines()).filter_map(|l| l.strip_prefix("ExecStart="));
-        let said = lines.filter_map(|l| words::split(l).into_iter().next()).last();
+        let said = lines.filter_map(|l| words::split(l).into_iter().next()).next_back();
         said.unwrap_or_else(|| name.into()).into()
     }
 
