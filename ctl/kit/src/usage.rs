@@ -28,6 +28,11 @@ fn said(error: &clap::Error, root: &Command, words: &[String]) -> Option<String>
         ErrorKind::InvalidSubcommand => {
             return Some(no_command(&path, command, &text(ContextKind::InvalidSubcommand)));
         }
+        ErrorKind::InvalidValue if argument.starts_with('<') || argument.starts_with('[') => {
+            return path.ends_with(" completion").then(|| {
+                format!("error: Unsupported shell type {value:?}.\nSee '{path} -h' for help and examples")
+            });
+        }
         ErrorKind::InvalidValue if value.is_empty() && lacks_value(&argument, words) => {
             format!("flag needs an argument: {}", bare_flag(&argument, words))
         }
