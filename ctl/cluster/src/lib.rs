@@ -1,5 +1,8 @@
 //! A cluster's life as commands: made, joined, looked after, upgraded, taken away.
 
+#[macro_use]
+mod out;
+
 pub mod api;
 pub mod clusterinfo;
 pub mod command;

@@ -6,6 +6,7 @@ mod kernel;
 mod proxy;
 mod registry;
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -173,7 +174,8 @@ fn not_pulled(image: &str, why: &str) -> Check {
 /// When a check failed.
 pub fn report(checks: &[Check], ignore: &[String]) -> Result<()> {
     let (warnings, errors) = judge(checks, ignore);
-    warnings.iter().for_each(|line| eprintln!("{line}"));
+    // Who stopped reading does not stop the work.
+    warnings.iter().for_each(|line| drop(writeln!(std::io::stderr(), "{line}")));
     if errors.is_empty() {
         return Ok(());
     }
