@@ -8,6 +8,7 @@ use coxctl_kit::{Globals, cli, usage};
 use coxctl_inspect::session::{Running, attach_running};
 
 use crate::cli::Machine;
+use crate::overview;
 
 /// Controls a Kubernetes cluster, and makes one.
 #[derive(Debug, Parser)]
@@ -51,6 +52,10 @@ pub fn completion(words: &[String]) -> Option<i32> {
 
 /// Runs a verb; the exit code.
 pub fn run(words: Vec<String>) -> i32 {
+    if overview::is_asked(&words) {
+        coxctl_kit::out::put(&overview::text(&root()));
+        return 0;
+    }
     let grammar = cli::boolean_values(Everyday::command());
     let matches = match grammar.clone().try_get_matches_from(&words) {
         Ok(matches) => matches,

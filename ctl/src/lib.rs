@@ -1,11 +1,12 @@
 //! `coxctl`: makes clusters and looks after them.
 //!
-//! Today: the lab, a cluster of several nodes on one machine. It knows no daemon from inside; it writes their files, starts
-//! their programs and talks to the API server like any other client.
+//! It knows no daemon from inside; it writes their files, starts their programs and talks to the API server like any other
+//! client.
 
 pub mod cli;
 pub mod everyday;
 pub mod image;
+mod overview;
 
 pub mod lab;
 
