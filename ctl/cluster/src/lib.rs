@@ -4,6 +4,7 @@
 mod out;
 
 pub mod api;
+pub mod args;
 pub mod clusterinfo;
 pub mod command;
 pub mod daemons;

@@ -10,11 +10,11 @@ use coxctl_machine::clean;
 use coxctl_machine::made::{Entry, Report};
 use futures::FutureExt;
 
+use crate::args::{check, refuse, set};
 use crate::daemons::{self, etcd as unit};
 use crate::etcd::client::{CALL, Files, connect_any, within};
 use crate::etcd::member;
 use crate::host::Host;
-use crate::init::args::{check, refuse, set};
 use crate::local::Local;
 use crate::phase::{self, Phase};
 use crate::{paths, say};

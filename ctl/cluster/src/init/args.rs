@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use coxctl_config::{
-    BootstrapToken, Facts, GoDuration, Init, Patches, default_init, read_init, validate_init,
-};
+use anyhow::{Context, Result};
+use coxctl_config::{BootstrapToken, Facts, Init, default_init, read_init, validate_init};
+
+use crate::args::{MachineArgs, check, duration, set};
 
 /// Flags of `init`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -13,51 +13,26 @@ pub struct InitArgs {
     /// Run one phase alone
     #[command(subcommand)]
     pub phase: Option<PhaseCommand>,
-    /// Configuration file (kubeadm.k8s.io/v1beta4)
-    #[arg(long, global = true)]
-    pub config: Option<PathBuf>,
-    /// Address the API server tells others [default: that of the default route]
-    #[arg(long, global = true)]
-    pub apiserver_advertise_address: Option<String>,
-    /// Port of the API server [default: 6443]
-    #[arg(long, global = true)]
-    pub apiserver_bind_port: Option<i32>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// More names and addresses for the API server's certificate
     #[arg(long, global = true, value_delimiter = ',')]
     pub apiserver_cert_extra_sans: Vec<String>,
     /// Directory of certificates [default: /etc/kubernetes/pki]
     #[arg(long, global = true)]
     pub cert_dir: Option<String>,
-    /// Key the uploaded certificates are encrypted with (64 hexadecimal digits)
-    #[arg(long, global = true)]
-    pub certificate_key: Option<String>,
     /// HOST[:PORT] at which any control plane can be reached
     #[arg(long, global = true)]
     pub control_plane_endpoint: Option<String>,
-    /// Socket of the container runtime
-    #[arg(long, global = true)]
-    pub cri_socket: Option<String>,
-    /// Show what would be done, change nothing
-    #[arg(long, global = true)]
-    pub dry_run: bool,
     /// Feature gates, NAME=true|false,…
     #[arg(long, global = true)]
     pub feature_gates: Option<String>,
-    /// Checks whose errors are warnings (`all`: every one)
-    #[arg(long, global = true, value_delimiter = ',')]
-    pub ignore_preflight_errors: Vec<String>,
     /// Registry the images come from
     #[arg(long, global = true)]
     pub image_repository: Option<String>,
     /// Version of Kubernetes
     #[arg(long, global = true)]
     pub kubernetes_version: Option<String>,
-    /// The node's name [default: the host name]
-    #[arg(long, global = true)]
-    pub node_name: Option<String>,
-    /// Directory of patches
-    #[arg(long, global = true)]
-    pub patches: Option<String>,
     /// Addresses of pods [default: 10.244.0.0/16]
     #[arg(long, global = true)]
     pub pod_network_cidr: Option<String>,
@@ -73,9 +48,6 @@ pub struct InitArgs {
     /// Do not print the token
     #[arg(long, global = true)]
     pub skip_token_print: bool,
-    /// Phases to leave out
-    #[arg(long, global = true, value_delimiter = ',')]
-    pub skip_phases: Vec<String>,
     /// The bootstrap token [default: a new one]
     #[arg(long, global = true)]
     pub token: Option<String>,
@@ -94,15 +66,6 @@ pub struct InitArgs {
     /// How nodes reach each other's pods: auto, host-gw or vxlan [default: auto]
     #[arg(long, global = true)]
     pub network_backend: Option<String>,
-    /// Programs and images from this bundle
-    #[arg(long, global = true)]
-    pub bundle: Option<PathBuf>,
-    /// Programs from this directory
-    #[arg(long, global = true, hide = true)]
-    pub bin_dir: Option<PathBuf>,
-    /// How much is printed
-    #[arg(short, long, global = true, default_value_t = 0)]
-    pub v: u8,
 }
 
 /// `init phase …`
@@ -130,17 +93,7 @@ impl InitArgs {
     /// # Errors
     /// When a file or flag is wrong, or a flag must not be mixed with a file.
     pub fn configuration(&self, facts: &Facts) -> Result<Init> {
-        let mut init = match &self.config {
-            Some(file) => {
-                self.refuse_mixed()?;
-                let text =
-                    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-                let (init, warnings) = read_init(&text).with_context(|| file.display().to_string())?;
-                warnings.iter().for_each(|w| crate::say::warn("config", w));
-                init
-            }
-            None => Init::default(),
-        };
+        let mut init: Init = self.machine.read(&self.given(), read_init)?;
         self.apply(&mut init)?;
         without_signer(&mut init);
         let warnings = default_init(&mut init, facts);
@@ -149,44 +102,30 @@ impl InitArgs {
         Ok(init)
     }
 
-    /// Flags that say the same as a configuration file may not be given beside one.
-    fn refuse_mixed(&self) -> Result<()> {
-        let given = [
-            ("apiserver-advertise-address", self.apiserver_advertise_address.is_some()),
-            ("apiserver-bind-port", self.apiserver_bind_port.is_some()),
+    /// Flags that say the same as a configuration file, and whether they were given.
+    fn given(&self) -> Vec<(&'static str, bool)> {
+        vec![
             ("apiserver-cert-extra-sans", !self.apiserver_cert_extra_sans.is_empty()),
             ("cert-dir", self.cert_dir.is_some()),
-            ("certificate-key", self.certificate_key.is_some()),
             ("control-plane-endpoint", self.control_plane_endpoint.is_some()),
-            ("cri-socket", self.cri_socket.is_some()),
             ("feature-gates", self.feature_gates.is_some()),
             ("image-repository", self.image_repository.is_some()),
             ("kubernetes-version", self.kubernetes_version.is_some()),
-            ("patches", self.patches.is_some()),
             ("pod-network-cidr", self.pod_network_cidr.is_some()),
             ("service-cidr", self.service_cidr.is_some()),
             ("service-dns-domain", self.service_dns_domain.is_some()),
             ("token", self.token.is_some()),
             ("token-ttl", self.token_ttl.is_some()),
-        ];
-        refuse(&given)
+        ]
     }
 
     fn apply(&self, init: &mut Init) -> Result<()> {
         let own = &mut init.init;
-        set(&mut own.local_api_endpoint.advertise_address, &self.apiserver_advertise_address);
-        if let Some(port) = self.apiserver_bind_port {
-            own.local_api_endpoint.bind_port = port;
-        }
-        set(&mut own.certificate_key, &self.certificate_key);
-        set(&mut own.node_registration.name, &self.node_name);
-        set(&mut own.node_registration.cri_socket, &self.cri_socket);
-        own.node_registration.ignore_preflight_errors.extend(self.ignore_preflight_errors.iter().cloned());
-        own.skip_phases.extend(self.skip_phases.iter().cloned());
-        own.dry_run |= self.dry_run;
-        if let Some(directory) = &self.patches {
-            own.patches = Some(Patches { directory: directory.clone() });
-        }
+        self.machine.control_plane(&mut own.local_api_endpoint, &mut own.certificate_key);
+        self.machine.register(&mut own.node_registration);
+        own.skip_phases.extend(self.machine.skip_phases.iter().cloned());
+        own.dry_run |= self.machine.dry_run;
+        own.patches = self.machine.patches().or(own.patches.take());
         self.apply_token(init)?;
         self.apply_cluster(init)
     }
@@ -240,52 +179,11 @@ fn without_signer(init: &mut Init) {
     }
 }
 
-/// Refuses those flags that were given beside a configuration file.
-///
-/// # Errors
-/// When there is one.
-pub fn refuse(given: &[(&str, bool)]) -> Result<()> {
-    let mixed: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
-    match mixed.is_empty() {
-        true => Ok(()),
-        false => bail!("can not mix '--config' with arguments {mixed:?}"),
-    }
-}
-
-/// Overwrites with a flag that was given.
-pub fn set(field: &mut String, flag: &Option<String>) {
-    if let Some(value) = flag {
-        field.clone_from(value);
-    }
-}
-
-/// A duration as Go writes it.
-///
-/// # Errors
-/// When it is none.
-pub fn duration(flag: &str, text: &str) -> Result<GoDuration> {
-    if text == "0" {
-        return Ok(GoDuration(0));
-    }
-    text.parse::<GoDuration>().map_err(|e| anyhow::anyhow!("{flag} {text:?}: {e}"))
-}
-
-/// All that is wrong with a configuration, as one error.
-///
-/// # Errors
-/// When there is anything.
-pub fn check(wrong: Vec<coxctl_config::FieldError>) -> Result<()> {
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-    bail!("{}", if all.len() == 1 { all.concat() } else { format!("[{}]", all.join(", ")) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+    use coxctl_config::GoDuration;
 
     #[derive(Parser)]
     struct Program {
@@ -336,8 +234,12 @@ mod tests {
 
     #[test]
     fn a_file_may_not_be_contradicted() {
-        let error = parse("init --config /x --token abcdef.0123456789abcdef").refuse_mixed().unwrap_err();
-        assert_eq!(error.to_string(), r#"can not mix '--config' with arguments ["token"]"#);
-        parse("init --config /x --node-name n --skip-phases a,b").refuse_mixed().unwrap();
+        let read = |line: &str| {
+            let args = parse(line);
+            args.machine.read(&args.given(), read_init).unwrap_err().to_string()
+        };
+        let mixed = read("init --config /nowhere --token abcdef.0123456789abcdef --cri-socket /x");
+        assert_eq!(mixed, r#"can not mix '--config' with arguments ["cri-socket", "token"]"#);
+        assert_eq!(read("init --config /nowhere --node-name n --skip-phases a,b"), "reading /nowhere");
     }
 }

@@ -100,7 +100,7 @@ pub static PHASES: [Phase<Run>; 17] = [
 /// # Errors
 /// In words that name the phase, the cause and, where one is known, the cure.
 pub async fn run(args: InitArgs) -> Result<i32> {
-    say::verbosity(args.v);
+    say::verbosity(args.machine.v);
     let begin = Instant::now();
     let facts = Facts::gather();
     let config = args.configuration(&facts)?;
@@ -121,8 +121,8 @@ pub async fn run(args: InitArgs) -> Result<i32> {
 
 impl Run {
     fn new(args: InitArgs, mut config: Init, facts: Facts) -> Result<Self> {
-        let bin_dir = args.bin_dir.as_deref();
-        let bundle = args.bundle.as_deref().map(coxctl_machine::bundle::open).transpose()?;
+        let bin_dir = args.machine.bin_dir.as_deref();
+        let bundle = args.machine.bundle.as_deref().map(coxctl_machine::bundle::open).transpose()?;
         let host = match config.init.dry_run {
             true => Host::dry("init", bin_dir)?,
             false => Host::open(bin_dir)?,

@@ -1,14 +1,12 @@
 //! The flags of `join`, kubeadm's and ours, and how they become configuration.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, bail};
 use coxctl_config::{
-    BootstrapTokenDiscovery, Facts, FileDiscovery, Join, JoinControlPlane, Patches, default_join,
-    join_host_port, read_join, split_host_port, validate_join,
+    BootstrapTokenDiscovery, Facts, FileDiscovery, Join, JoinControlPlane, default_join, join_host_port,
+    read_join, split_host_port, validate_join,
 };
 
-use crate::init::args::{check, refuse, set};
+use crate::args::{MachineArgs, check};
 
 /// Flags of `join`.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -18,9 +16,8 @@ pub struct JoinArgs {
     /// Run one phase alone: `phase NAME [PART]`
     #[command(subcommand)]
     pub phase: Option<PhaseCommand>,
-    /// Configuration file (kubeadm.k8s.io/v1beta4)
-    #[arg(long, global = true)]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// Token for discovery and for the kubelet's first login
     #[arg(long, global = true)]
     pub token: Option<String>,
@@ -39,45 +36,9 @@ pub struct JoinArgs {
     /// Token for the kubelet's first login
     #[arg(long, global = true)]
     pub tls_bootstrap_token: Option<String>,
-    /// The node's name [default: the host name]
-    #[arg(long, global = true)]
-    pub node_name: Option<String>,
-    /// Socket of the container runtime
-    #[arg(long, global = true)]
-    pub cri_socket: Option<String>,
     /// Become a control plane
     #[arg(long, global = true)]
     pub control_plane: bool,
-    /// Key of the uploaded certificates
-    #[arg(long, global = true)]
-    pub certificate_key: Option<String>,
-    /// Address this machine's API server tells others
-    #[arg(long, global = true)]
-    pub apiserver_advertise_address: Option<String>,
-    /// Port of this machine's API server
-    #[arg(long, global = true)]
-    pub apiserver_bind_port: Option<i32>,
-    /// Checks whose errors are warnings (`all`: every one)
-    #[arg(long, global = true, value_delimiter = ',')]
-    pub ignore_preflight_errors: Vec<String>,
-    /// Phases to leave out
-    #[arg(long, global = true, value_delimiter = ',')]
-    pub skip_phases: Vec<String>,
-    /// Show what would be done, change nothing
-    #[arg(long, global = true)]
-    pub dry_run: bool,
-    /// Directory of patches
-    #[arg(long, global = true)]
-    pub patches: Option<String>,
-    /// Programs and images from this bundle
-    #[arg(long, global = true)]
-    pub bundle: Option<PathBuf>,
-    /// Programs from this directory
-    #[arg(long, global = true, hide = true)]
-    pub bin_dir: Option<PathBuf>,
-    /// How much is printed
-    #[arg(short, long, global = true, default_value_t = 0)]
-    pub v: u8,
 }
 
 /// `join phase …`
@@ -113,17 +74,7 @@ impl JoinArgs {
     /// # Errors
     /// When a file or flag is wrong, or a flag must not be mixed with a file.
     pub fn configuration(&self, facts: &Facts) -> Result<Join> {
-        let mut join = match &self.config {
-            Some(file) => {
-                self.refuse_mixed()?;
-                let text =
-                    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-                let (join, warnings) = read_join(&text).with_context(|| file.display().to_string())?;
-                warnings.iter().for_each(|w| crate::say::warn("config", w));
-                join
-            }
-            None => Join::default(),
-        };
+        let mut join: Join = self.machine.read(&self.given(), read_join)?;
         self.apply(&mut join)?;
         let warnings = default_join(&mut join, facts);
         warnings.iter().for_each(|w| crate::say::warn("config", w));
@@ -131,8 +82,9 @@ impl JoinArgs {
         Ok(join)
     }
 
-    fn refuse_mixed(&self) -> Result<()> {
-        refuse(&[
+    /// Flags that say the same as a configuration file, and whether they were given.
+    fn given(&self) -> Vec<(&'static str, bool)> {
+        vec![
             ("HOST:PORT", self.endpoint.is_some()),
             ("token", self.token.is_some()),
             ("discovery-token", self.discovery_token.is_some()),
@@ -140,25 +92,16 @@ impl JoinArgs {
             ("discovery-token-unsafe-skip-ca-verification", self.discovery_token_unsafe_skip_ca_verification),
             ("discovery-file", self.discovery_file.is_some()),
             ("tls-bootstrap-token", self.tls_bootstrap_token.is_some()),
-            ("cri-socket", self.cri_socket.is_some()),
             ("control-plane", self.control_plane),
-            ("certificate-key", self.certificate_key.is_some()),
-            ("apiserver-advertise-address", self.apiserver_advertise_address.is_some()),
-            ("apiserver-bind-port", self.apiserver_bind_port.is_some()),
-            ("patches", self.patches.is_some()),
-        ])
+        ]
     }
 
     fn apply(&self, join: &mut Join) -> Result<()> {
         let own = &mut join.join;
-        set(&mut own.node_registration.name, &self.node_name);
-        set(&mut own.node_registration.cri_socket, &self.cri_socket);
-        own.node_registration.ignore_preflight_errors.extend(self.ignore_preflight_errors.iter().cloned());
-        own.skip_phases.extend(self.skip_phases.iter().cloned());
-        own.dry_run |= self.dry_run;
-        if let Some(directory) = &self.patches {
-            own.patches = Some(Patches { directory: directory.clone() });
-        }
+        self.machine.register(&mut own.node_registration);
+        own.skip_phases.extend(self.machine.skip_phases.iter().cloned());
+        own.dry_run |= self.machine.dry_run;
+        own.patches = self.machine.patches().or(own.patches.take());
         self.apply_discovery(join)?;
         self.apply_control_plane(join);
         Ok(())
@@ -186,22 +129,13 @@ impl JoinArgs {
 
     fn apply_control_plane(&self, join: &mut Join) {
         if !self.control_plane {
-            let useless = [
-                ("certificate-key", self.certificate_key.is_some()),
-                ("apiserver-advertise-address", self.apiserver_advertise_address.is_some()),
-                ("apiserver-bind-port", self.apiserver_bind_port.is_some()),
-            ];
-            for (flag, _) in useless.iter().filter(|f| f.1) {
+            for (flag, _) in self.machine.of_control_planes().iter().filter(|f| f.1) {
                 crate::say::warn("preflight", format_args!("--{flag} has no effect without --control-plane"));
             }
             return;
         }
         let control = join.join.control_plane.get_or_insert_with(JoinControlPlane::default);
-        set(&mut control.certificate_key, &self.certificate_key);
-        set(&mut control.local_api_endpoint.advertise_address, &self.apiserver_advertise_address);
-        if let Some(port) = self.apiserver_bind_port {
-            control.local_api_endpoint.bind_port = port;
-        }
+        self.machine.control_plane(&mut control.local_api_endpoint, &mut control.certificate_key);
     }
 }
 

@@ -78,7 +78,7 @@ pub static PHASES: [Phase<Run>; 12] = [
 /// # Errors
 /// In words that name the phase, the cause and, where one is known, the cure.
 pub async fn run(args: JoinArgs) -> Result<i32> {
-    say::verbosity(args.v);
+    say::verbosity(args.machine.v);
     let begin = Instant::now();
     let facts = Facts::gather();
     let config = args.configuration(&facts)?;
@@ -128,8 +128,8 @@ impl Run {
             "[ERROR IsPrivilegedUser]: user is not running as root"
         );
         crate::patches::check(config.join.patches.as_ref())?;
-        let bin_dir = args.bin_dir.as_deref();
-        let bundle = args.bundle.as_deref().map(coxctl_machine::bundle::open).transpose()?;
+        let bin_dir = args.machine.bin_dir.as_deref();
+        let bundle = args.machine.bundle.as_deref().map(coxctl_machine::bundle::open).transpose()?;
         let host = match config.join.dry_run {
             true => Host::dry("join", bin_dir)?,
             false => Host::open(bin_dir)?,

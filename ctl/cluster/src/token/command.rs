@@ -151,7 +151,7 @@ fn wanted(args: &CreateArgs, now: Timestamp) -> Result<Entry> {
         );
     }
     args.groups.iter().filter(|g| !g.is_empty()).try_for_each(|g| check_group(g))?;
-    let life = crate::init::args::duration("--ttl", &args.ttl)?;
+    let life = crate::args::duration("--ttl", &args.ttl)?;
     Ok(Entry {
         token: args.token.as_deref().map_or_else(|| Ok(Token::generate()), Token::parse)?,
         description: args.description.clone(),

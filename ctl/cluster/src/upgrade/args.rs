@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use coxctl_config::{Patches, UpgradeConfiguration, default_upgrade, read_upgrade, validate_upgrade};
 use coxctl_machine::bundle::{self, Bundle};
 
-use crate::init::args::{check, refuse};
+use crate::args::{check, refuse};
 use crate::{paths, say};
 
 /// What can be left out of an upgrade; the names are those of kubeadm's phases.
