@@ -52,6 +52,7 @@ fn is_first(spec: &Spec, node: &NodeSpec) -> bool {
 
 fn command(lab: &Lab, spec: &Spec, node: &NodeSpec) -> Result<()> {
     let verb = if is_first(spec, node) { "init" } else { "join" };
+    super::images::wait_for_runtime(lab, node)?;
     let log = lab.node_dir(node).join("logs").join(format!("{verb}.log"));
     let out = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&log)?;
     let mut command = Command::new(std::env::current_exe()?);

@@ -1,6 +1,7 @@
 //! Image archives into every node's containerd.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,26 @@ use super::spec::{Lab, NodeSpec, Spec};
 /// The namespace of containerd that CRI looks in.
 const NAMESPACE: &str = "k8s.io";
 /// How long a starting containerd is waited for.
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Waits until a node's containerd takes connections: nodes have only just been switched on, and on a busy machine that
+/// takes its time.
+///
+/// # Errors
+/// When it does not within [`START_LIMIT`].
+pub fn wait_for_runtime(lab: &Lab, node: &NodeSpec) -> Result<()> {
+    let end = Instant::now() + START_LIMIT;
+    while let Err(error) = UnixStream::connect(lab.containerd_socket(node)) {
+        if Instant::now() > end {
+            return Err(error).with_context(|| {
+                format!("containerd of {} did not start within {} s", node.name, START_LIMIT.as_secs())
+            });
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
 
 /// Loads every `*.tar` of `dir` into every node, nodes side by side; what a node already took is skipped.
 ///
@@ -90,6 +110,6 @@ fn import(lab: &Lab, node: &NodeSpec, archive: &Path) -> Result<()> {
         if !starting || Instant::now() > end {
             bail!("node {} did not take {}: {said}", node.name, archive.display());
         }
-        std::thread::sleep(Duration::from_millis(30));
+        std::thread::sleep(PAUSE);
     }
 }
