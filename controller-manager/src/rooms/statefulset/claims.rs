@@ -34,13 +34,17 @@ pub fn wanted(set: &StatefulSet, spec: &StatefulSetSpec, ordinal: i64) -> Vec<Pe
         meta.namespace = set.metadata.namespace.clone();
         let selector = spec.selector.match_labels.iter().flatten();
         meta.labels.get_or_insert_default().extend(selector.map(|(k, v)| (k.clone(), v.clone())));
+        if Policy::of(spec).deleted {
+            meta.owner_references = Some(vec![controller_ref(set)]);
+        }
         claim.status = None;
         claim
     };
     spec.volume_claim_templates.iter().flatten().map(one).collect()
 }
 
-/// Writes that make the claims of a place which are not there.
+/// Writes that make the claims of a place which are not there. They have the set for an owner from the first if they
+/// are to go with it.
 pub fn missing(set: &StatefulSet, spec: &StatefulSetSpec, ordinal: i64, find: &Find<'_>) -> Vec<Write> {
     let absent = |claim: &PersistentVolumeClaim| find(name(&claim.metadata)).is_none();
     wanted(set, spec, ordinal).into_iter().filter(absent).map(|claim| Write::create(&claim)).collect()
@@ -237,6 +241,10 @@ mod tests {
         assert_eq!(name(&all[0].metadata), "data-web-3");
         let labels = all[0].metadata.labels.as_ref().unwrap();
         assert_eq!((labels["a"].as_str(), labels["app"].as_str()), ("b", "web"));
+        assert_eq!(all[0].metadata.owner_references, None);
+        let set = self::set("Delete Retain");
+        let all = wanted(&set, set.spec.as_ref().unwrap(), 3);
+        assert_eq!(shown(all[0].metadata.owner_references.as_deref().unwrap()), "StatefulSet:web:s:c");
     }
 
     #[test]

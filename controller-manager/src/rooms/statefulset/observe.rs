@@ -319,7 +319,8 @@ impl Room {
     ) -> anyhow::Result<()> {
         let mut live: HashSet<&str> = pods.iter().map(|p| revision(p)).collect();
         live.extend(named.iter().map(|r| name(&r.metadata)));
-        let limit = spec.revision_history_limit.unwrap_or(10).max(0) as usize;
+        // A negative limit keeps them all.
+        let Ok(limit) = usize::try_from(spec.revision_history_limit.unwrap_or(10)) else { return Ok(()) };
         for revision in history::surplus(revisions, &live, limit) {
             tracing::debug!(
                 revision = name(&revision.metadata),
