@@ -41,6 +41,8 @@ pub fn all() -> Vec<Controller> {
         "deployment-controller" "deployment" "deployment-controller" on deployment::start;
         "replicaset-controller" "replicaset" "replicaset-controller" on replicaset::start;
         "replicationcontroller-controller" "replicationcontroller" "replication-controller" on replicaset::start_replication_controllers;
+        "statefulset-controller" "statefulset" "statefulset-controller" on statefulset::start;
+        "daemonset-controller" "daemonset" "daemon-set-controller" on daemonset::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;

@@ -186,6 +186,10 @@ fn warm(caches: &Caches) {
     caches.of::<EndpointSlice>();
     caches.of::<apps::Deployment>();
     caches.of::<apps::ReplicaSet>();
+    caches.of::<apps::StatefulSet>();
+    caches.of::<apps::DaemonSet>();
+    caches.of::<apps::ControllerRevision>();
+    caches.of::<core::PersistentVolumeClaim>();
     caches.of::<CertificateSigningRequest>();
 }
 

@@ -46,20 +46,28 @@ pub struct Claim {
     pub release: Vec<Write>,
 }
 
-/// What to adopt and release. An owner being deleted adopts nothing.
+/// What to adopt and release.
 pub fn claim<O, T>(owner: &O, selector: &LabelSelector, owned: &[Arc<T>], orphans: &[Arc<T>]) -> Claim
 where
     O: Resource<DynamicType = ()>,
     T: Resource<DynamicType = ()>,
 {
-    let fits = |o: &&Arc<T>| selects(selector, o.meta().labels.as_ref());
+    claim_where(owner, owned, orphans, |object| selects(selector, object.meta().labels.as_ref()))
+}
+
+/// As [`claim`], with the caller's word on what belongs to the owner. An owner being deleted changes nothing.
+pub fn claim_where<O, T>(owner: &O, owned: &[Arc<T>], orphans: &[Arc<T>], fits: impl Fn(&T) -> bool) -> Claim
+where
+    O: Resource<DynamicType = ()>,
+    T: Resource<DynamicType = ()>,
+{
+    if owner.meta().deletion_timestamp.is_some() {
+        return Claim::default();
+    }
     let alive = |o: &&Arc<T>| o.meta().deletion_timestamp.is_none();
     let release = owned.iter().filter(|o| !fits(o)).map(|o| release_patch(&**o, owner.meta())).collect();
-    let adopt = match owner.meta().deletion_timestamp {
-        Some(_) => Vec::new(),
-        None => orphans.iter().filter(fits).filter(alive).map(|o| adopt_patch(&**o, owner)).collect(),
-    };
-    Claim { adopt, release }
+    let wanted = orphans.iter().filter(|o| fits(o)).filter(alive);
+    Claim { adopt: wanted.map(|o| adopt_patch(&**o, owner)).collect(), release }
 }
 
 fn adopt_patch<O, T>(object: &T, owner: &O) -> Write

@@ -119,6 +119,11 @@ pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u32 {
     bytes.into_iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// FNV-1, 32 bits.
+pub fn fnv1(bytes: impl IntoIterator<Item = u8>) -> u32 {
+    bytes.into_iter().fold(0x811c_9dc5_u32, |hash, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
+}
+
 const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A number as text that cannot spell words: each byte of its decimal form picks a letter (upstream's rule).
@@ -179,6 +184,7 @@ mod tests {
     #[test]
     fn hashes_are_safe_and_stable() {
         assert_eq!(fnv1a(*b"a"), 0xe40c_292c);
+        assert_eq!(fnv1(*b"a"), 0x050c_5d7e);
         assert_eq!(safe_encode("4294967295").len(), 10);
         assert!(safe_encode("0123456789").bytes().all(|b| SAFE.contains(&b)));
     }

@@ -1,13 +1,18 @@
 //! What the rooms share: the context they run in, writes as data, plans, and small questions about objects.
 
 pub mod adopt;
+pub mod batch;
 pub mod context;
 pub mod discovery;
+pub mod doubt;
+pub mod history;
 pub mod identity;
 pub mod meta;
+pub mod nodes;
 pub mod plan;
 pub mod pods;
 pub mod seen;
+pub mod template;
 pub mod write;
 
 pub use context::Context;

@@ -303,6 +303,17 @@ impl Failure {
         }
     }
 
+    /// A failure of a code, for tests.
+    #[cfg(test)]
+    pub fn of_code(code: u16) -> Self {
+        Self { code, ..Self::default() }
+    }
+
+    /// The server said that it did nothing. Otherwise (no answer, or trouble within) nobody knows.
+    pub fn is_definite(&self) -> bool {
+        (400..500).contains(&self.code)
+    }
+
     /// There is no such object.
     pub fn not_found(&self) -> bool {
         self.code == 404

@@ -39,6 +39,8 @@ pub const KIND: Kind = Kind {
         if at(new, &["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]).is_some() {
             out.push("metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead".into());
         }
+        let spec = get(new, "spec").unwrap_or(&Value::Null);
+        super::pod_warnings::claim_sizes(spec, &At::ROOT.f("spec.resources"), out);
     },
     ..Kind::core("persistentvolumeclaims")
 };

@@ -188,7 +188,19 @@ fn ports(container: &Value, at: &At<'_>, out: &mut Vec<String>) {
 }
 
 fn whole_bytes(of: &Value, which: &str, at: &At<'_>, out: &mut Vec<String>) {
-    for name in ["memory", "ephemeral-storage"] {
+    whole(&["memory", "ephemeral-storage"], of, which, at, out);
+}
+
+/// Warnings about the sizes a claim asks for; `at` is where its resources are.
+pub fn claim_sizes(spec: &Value, at: &At<'_>, out: &mut Vec<String>) {
+    let resources = get(spec, "resources").unwrap_or(&Value::Null);
+    for which in ["requests", "limits"] {
+        whole(&["storage"], resources, which, &at.f(which), out);
+    }
+}
+
+fn whole(names: &[&str], of: &Value, which: &str, at: &At<'_>, out: &mut Vec<String>) {
+    for name in names {
         let value = get(of, which).and_then(|l| l.get(name)).and_then(quantity);
         if let Some(q) = value.filter(|q| q.milli_value() % 1000 != 0) {
             out.push(format!(

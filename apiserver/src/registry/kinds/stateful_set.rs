@@ -25,7 +25,7 @@ pub const KIND: Kind = Kind {
     validate,
     validate_update,
     validate_status,
-    warnings: pod_warnings::template,
+    warnings,
     ..Kind::of("apps", "statefulsets")
 };
 
@@ -89,6 +89,20 @@ fn strategy(strategy: &Value, at: &At<'_>, errs: &mut Errs) {
     }
 }
 
+fn warnings(new: &Value, old: Option<&Value>, out: &mut Vec<String>) {
+    pod_warnings::template(new, old, out);
+    let spec = get(new, "spec").unwrap_or(&Value::Null);
+    let base = At::ROOT.f("spec.volumeClaimTemplates");
+    for (index, claim) in list(spec, "volumeClaimTemplates").iter().enumerate() {
+        let at = base.i(index);
+        pod_warnings::claim_sizes(get(claim, "spec").unwrap_or(&Value::Null), &at.f("resources"), out);
+    }
+    if i(spec, "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+        let text = "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended";
+        out.push(text.into());
+    }
+}
+
 const MUTABLE: [&str; 7] = [
     "replicas",
     "ordinals",
@@ -139,4 +153,28 @@ fn validate_status(new: &Value, old: &Value, errs: &mut Errs) {
         );
     }
     replica_set::collisions(new, old, errs);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_warned_of() {
+        let claim =
+            json!({"spec": {"resources": {"requests": {"storage": "1500m"}, "limits": {"storage": "1Gi"}}}});
+        let set = json!({"spec": {"revisionHistoryLimit": -1, "volumeClaimTemplates": [claim]}});
+        let mut out = Vec::new();
+        warnings(&set, None, &mut out);
+        assert_eq!(
+            out,
+            [
+                "spec.volumeClaimTemplates[0].resources.requests[storage]: fractional byte value \"1500m\" is invalid, must be an integer",
+                "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended",
+            ]
+        );
+        let mut out = Vec::new();
+        warnings(&json!({"spec": {"revisionHistoryLimit": 0}}), None, &mut out);
+        assert!(out.is_empty(), "{out:?}");
+    }
 }

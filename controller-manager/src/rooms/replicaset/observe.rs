@@ -14,6 +14,7 @@ use kube::api::Api;
 
 use super::kinds::{Replicas, Spec};
 use super::plan::{self, Manage, Observed, Trouble};
+use crate::kit::doubt::Doubts;
 use crate::kit::meta::{controller, controller_ref, is_empty_selector, name, namespace, selects, uid};
 use crate::kit::write::Failure;
 use crate::kit::{Context, Write, adopt, pods};
@@ -23,7 +24,11 @@ struct Room<T: Replicas> {
     sets: Cache<T>,
     pods: Cache<Pod>,
     expectations: Arc<Expectations<Key>>,
+    doubts: Doubts<Key>,
 }
+
+/// How long to wait for a cache to show what became of a deletion whose answer was lost.
+const BEHIND: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Starts the controller of one kind.
 pub fn start<T: Replicas>(context: Context, workers: usize) {
@@ -31,6 +36,7 @@ pub fn start<T: Replicas>(context: Context, workers: usize) {
         sets: adopt::owned_cache::<T>(&context),
         pods: context.pods(),
         expectations: Arc::new(Expectations::new()),
+        doubts: Doubts::default(),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -118,6 +124,9 @@ impl<T: Replicas> Room<T> {
             return Ok(None);
         };
         let Some(spec) = set.wants().filter(|s| !is_empty_selector(&s.selector)) else { return Ok(None) };
+        if !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
+            return Ok(Some(BEHIND));
+        }
         // Whether earlier writes are settled is asked before the pods are read, never after.
         let settled = self.expectations.satisfied(&key);
         let (owned, orphans) = pods::owned_and_orphans(&self.pods, set.meta());
@@ -260,6 +269,7 @@ impl<T: Replicas> Room<T> {
                 if failure.not_found() {
                     return None;
                 }
+                self.doubts.failed(key, pod_name, &failure);
                 let message = format!("Error deleting: {}", failure.message);
                 self.context.recorder.warning(&reference(set), "FailedDelete", message.clone());
                 Some(message)

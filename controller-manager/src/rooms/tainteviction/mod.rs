@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::kit::nodes::tolerates;
 use control::events::reference;
 use control::runner::{Options, Outcome};
 use control::{Cache, Key, Queue};
@@ -66,19 +67,6 @@ fn no_execute(node: &Node) -> Vec<Taint> {
 enum Fate {
     Stays,
     GoesAt(Timestamp),
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let value = toleration.value.as_deref().unwrap_or_default();
-    (effect.is_empty() || effect == taint.effect)
-        && (key.is_empty() || key == taint.key)
-        && match toleration.operator.as_deref().unwrap_or("Equal") {
-            "Exists" => true,
-            "Equal" => value == taint.value.as_deref().unwrap_or_default() && !key.is_empty(),
-            _ => false,
-        }
 }
 
 /// The shortest of the tolerations used decides, counted from the newest taint or the pod's own beginning.

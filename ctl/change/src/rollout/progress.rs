@@ -135,7 +135,7 @@ fn stateful_set(object: &Value) -> Result<Look> {
 }
 
 fn partition(object: &Value) -> Option<i64> {
-    object.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).filter(|p| *p > 0)
+    object.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64)
 }
 
 /// Why a pod isn't ready yet, in a few words; none when it is.

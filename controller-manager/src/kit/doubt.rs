@@ -1,0 +1,81 @@
+//! Writes of pods whose answer was lost: they may have happened or not, and a plan over a cache that does not show it
+//! yet could do another on top. Before the next look each such pod is read live and compared with the cache.
+
+use std::hash::Hash;
+
+use ahash::{AHashMap, AHashSet};
+use control::Cache;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use parking_lot::Mutex;
+
+use super::Context;
+use super::write::Failure;
+
+/// Names of doubtful pods per owner.
+pub struct Doubts<K> {
+    pods: Mutex<AHashMap<K, AHashSet<String>>>,
+}
+
+impl<K: Hash + Eq + Clone> Default for Doubts<K> {
+    fn default() -> Self {
+        Self { pods: Mutex::default() }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Doubts<K> {
+    /// A write of a pod failed; remembers the pod if the failure does not say that nothing was done.
+    pub fn failed(&self, key: &K, pod: &str, failure: &Failure) {
+        if !failure.is_definite() {
+            self.pods.lock().entry(key.clone()).or_default().insert(pod.into());
+        }
+    }
+
+    fn of(&self, key: &K) -> Vec<String> {
+        self.pods.lock().get(key).into_iter().flatten().cloned().collect()
+    }
+
+    /// Whether the cache shows what became of all doubtful writes. Those that it shows are forgotten.
+    ///
+    /// # Errors
+    /// A pod could not be read.
+    pub async fn settled(
+        &self,
+        context: &Context,
+        cache: &Cache<Pod>,
+        namespace: &str,
+        key: &K,
+    ) -> anyhow::Result<bool> {
+        let api: Api<Pod> = Api::namespaced(context.writer.client(), namespace);
+        for name in self.of(key) {
+            let live = api.get_opt(&name).await?.and_then(|p| p.metadata.resource_version);
+            let shown = cache.get(namespace, &name).and_then(|p| p.metadata.resource_version.clone());
+            if live != shown {
+                return Ok(false);
+            }
+            if let Some(pods) = self.pods.lock().get_mut(key) {
+                pods.remove(&name);
+            }
+        }
+        self.pods.lock().remove(key);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lost_answers_are_doubtful() {
+        let doubts = Doubts::default();
+        for (code, doubtful) in
+            [(0, true), (504, true), (500, true), (409, false), (422, false), (429, false)]
+        {
+            let name = format!("p{code}");
+            doubts.failed(&"s", &name, &Failure::of_code(code));
+            assert_eq!(doubts.of(&"s").contains(&name), doubtful, "{code}");
+        }
+        assert!(doubts.of(&"t").is_empty());
+    }
+}
