@@ -41,6 +41,7 @@ pub fn all() -> Vec<Controller> {
         "deployment-controller" "deployment" "deployment-controller" on deployment::start;
         "replicaset-controller" "replicaset" "replicaset-controller" on replicaset::start;
         "replicationcontroller-controller" "replicationcontroller" "replication-controller" on replicaset::start_replication_controllers;
+        "job-controller" "job" "job-controller" on job::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;
