@@ -133,10 +133,26 @@ fn started(more: &str) -> String {
 
 #[test]
 fn a_new_job_starts() {
-    check("completions: 5, parallelism: 2, backoffLimit: 6", "", &[], expect![[]]);
-    check("parallelism: 3", "", &[], expect![[]]);
-    check("completions: 0", "", &[], expect![[]]);
-    check("completions: 4, parallelism: 2, completionMode: Indexed", "", &[], expect![[]]);
+    check("completions: 5, parallelism: 2, backoffLimit: 6", "", &[], expect![[r#"
+        make [(None, None), (None, None)]
+        {"active":2,"ready":0,"startTime":"2026-01-01T10:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check("parallelism: 3", "", &[], expect![[r#"
+        make [(None, None), (None, None), (None, None)]
+        {"active":3,"ready":0,"startTime":"2026-01-01T10:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check("completions: 0", "", &[], expect![[r#"
+        {"active":0,"ready":0,"startTime":"2026-01-01T10:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        then {"active":0,"completionTime":"2026-01-01T10:00:00Z","ready":0,"startTime":"2026-01-01T10:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        Complete=True CompletionsReached: Reached expected number of succeeded pods
+        event Normal Completed: Job completed
+    "#]]);
+    check("completions: 4, parallelism: 2, completionMode: Indexed", "", &[], expect![[r#"
+        make [(Some(0), None), (Some(1), None)]
+        {"active":2,"completedIndexes":"","ready":0,"startTime":"2026-01-01T10:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
 }
 
 #[test]
@@ -145,32 +161,64 @@ fn ends_are_noted_before_pods_are_let_go() {
         "completions: 3, parallelism: 2",
         &started("active: 2, succeeded: 1"),
         &["a Succeeded node=n exit=0", "b Running node=n ready", "c Failed node=n exit=1@2026-01-01T09:59:55Z"],
-        expect![[]],
+        expect![[r#"
+            {"active":1,"ready":1,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-c"],"succeeded":["uid-a"]}}
+            free a c
+            then {"active":1,"failed":1,"ready":1,"startTime":"2026-01-01T09:00:00Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}
+        "#]],
     );
     // Noted, and the pod gone: the counter is raised.
     check(
         "completions: 3, parallelism: 2",
         "startTime: '2026-01-01T09:00:00Z', uncountedTerminatedPods: {succeeded: [x], failed: [uid-y]}",
         &["y Failed node=n exit=1"],
-        expect![[]],
+        expect![[r#"
+            make [(None, None), (None, None)]
+            {"active":2,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-y"]}}
+            free y
+            then {"active":2,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        "#]],
     );
 }
 
 #[test]
 fn without_completions_one_success_is_the_end() {
-    check("parallelism: 3", STARTED, &["a Succeeded node=n exit=0", "b Running node=n"], expect![[]]);
-    check("parallelism: 3", &started("succeeded: 1"), &["b Failed untracked node=n"], expect![[]]);
+    check("parallelism: 3", STARTED, &["a Succeeded node=n exit=0", "b Running node=n"], expect![[r#"
+        {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["uid-a"]}}
+        free a
+        then {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check("parallelism: 3", &started("succeeded: 1"), &["b Failed untracked node=n"], expect![[r#"
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        then {"active":0,"completionTime":"2026-01-01T10:00:00Z","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        Complete=True CompletionsReached: Reached expected number of succeeded pods
+        event Normal Completed: Job completed
+    "#]]);
 }
 
 #[test]
 fn completion() {
-    check("completions: 1", STARTED, &["a Succeeded node=n exit=0"], expect![[]]);
+    check("completions: 1", STARTED, &["a Succeeded node=n exit=0"], expect![[r#"
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["uid-a"]}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        free a
+        then {"active":0,"completionTime":"2026-01-01T10:00:00Z","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True CompletionsReached: Reached expected number of succeeded pods
+        Complete=True CompletionsReached: Reached expected number of succeeded pods
+        event Normal Completed: Job completed
+    "#]]);
     // What is on its way out is waited for.
     check(
         "completions: 1",
         &started("succeeded: 1, conditions: [{type: SuccessCriteriaMet, status: 'True', reason: CompletionsReached, message: m}]"),
         &["a Running untracked deleting node=n"],
-        expect![[]],
+        expect![[r#"
+            clear 
+            {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":1,"uncountedTerminatedPods":{}}
+            SuccessCriteriaMet=True CompletionsReached: m
+        "#]],
     );
 }
 
@@ -180,13 +228,19 @@ fn too_many_pods() {
         "completions: 9, parallelism: 1",
         STARTED,
         &["a Running node=n ready", "b Pending", "c Running node=n"],
-        expect![[]],
+        expect![[r#"
+            remove b c
+            {"active":1,"ready":1,"startTime":"2026-01-01T09:00:00Z","terminating":2,"uncountedTerminatedPods":{}}
+        "#]],
     );
     check(
         "completions: 2, parallelism: 5, completionMode: Indexed",
         STARTED,
         &["a Running node=n ready i=0", "b Running node=n i=0", "c Running node=n i=7", "d Running node=n"],
-        expect![[]],
+        expect![[r#"
+            remove c d b
+            {"active":1,"completedIndexes":"","ready":1,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":3,"uncountedTerminatedPods":{}}
+        "#]],
     );
 }
 
@@ -196,7 +250,12 @@ fn pauses_after_failures() {
         "completions: 3, parallelism: 1, backoffLimit: 6",
         STARTED,
         &["a Failed node=n exit=1@2026-01-01T09:59:55Z", "b Failed node=n exit=1@2026-01-01T09:59:50Z"],
-        expect![[]],
+        expect![[r#"
+            {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["uid-a","uid-b"]}}
+            free a b
+            then {"active":0,"failed":2,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+            again in 15s
+        "#]],
     );
     let at = |t: &str| time(t).0;
     let waits: Vec<u64> =
@@ -218,32 +277,73 @@ fn backoff_limit() {
         "completions: 3, parallelism: 2, backoffLimit: 1",
         &started("failed: 1"),
         &["a Failed node=n exit=1", "b Running node=n ready"],
-        expect![[]],
+        expect![[r#"
+            clear b
+            {"active":0,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{"failed":["uid-a","uid-b"]}}
+            FailureTarget=True BackoffLimitExceeded: Job has reached the specified backoff limit
+            free a b
+            then {"active":0,"failed":3,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{}}
+            FailureTarget=True BackoffLimitExceeded: Job has reached the specified backoff limit
+        "#]],
     );
     // Restarts in place count too.
     check(
         "completions: 3, backoffLimit: 2, template: {spec: {containers: [{name: c}], restartPolicy: OnFailure}}",
         STARTED,
         &["a Running node=n restarts=2"],
-        expect![[]],
+        expect![[r#"
+            clear a
+            {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+            FailureTarget=True BackoffLimitExceeded: Job has reached the specified backoff limit
+            free a
+            then {"active":0,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{}}
+            FailureTarget=True BackoffLimitExceeded: Job has reached the specified backoff limit
+        "#]],
     );
 }
 
 #[test]
 fn deadline() {
-    check("completions: 3, activeDeadlineSeconds: 3600", STARTED, &["a Running node=n"], expect![[]]);
-    check("completions: 1, activeDeadlineSeconds: 3601", STARTED, &["a Running node=n"], expect![[]]);
-    check("completions: 1, suspend: true, activeDeadlineSeconds: 1", "", &[], expect![[]]);
+    check("completions: 3, activeDeadlineSeconds: 3600", STARTED, &["a Running node=n"], expect![[r#"
+        clear a
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        FailureTarget=True DeadlineExceeded: Job was active longer than specified deadline
+        free a
+        then {"active":0,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{}}
+        FailureTarget=True DeadlineExceeded: Job was active longer than specified deadline
+    "#]]);
+    check("completions: 1, activeDeadlineSeconds: 3601", STARTED, &["a Running node=n"], expect![[r#"
+        {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        again in 1s
+    "#]]);
+    check("completions: 1, suspend: true, activeDeadlineSeconds: 1", "", &[], expect![[r#"
+        {"active":0,"ready":0,"terminating":0,"uncountedTerminatedPods":{}}
+        Suspended=True JobSuspended: Job suspended
+        event Normal Suspended: Job suspended
+    "#]]);
 }
 
 #[test]
 fn suspend_and_resume() {
-    check("completions: 3, parallelism: 3, suspend: true", STARTED, &["a Running node=n", "b Succeeded node=n exit=0"], expect![[]]);
+    check("completions: 3, parallelism: 3, suspend: true", STARTED, &["a Running node=n", "b Succeeded node=n exit=0"], expect![[r#"
+        remove a
+        {"active":0,"ready":0,"terminating":1,"uncountedTerminatedPods":{"succeeded":["uid-b"]}}
+        Suspended=True JobSuspended: Job suspended
+        free b
+        then {"active":0,"ready":0,"succeeded":1,"terminating":1,"uncountedTerminatedPods":{}}
+        Suspended=True JobSuspended: Job suspended
+        event Normal Suspended: Job suspended
+    "#]]);
     check(
         "completions: 3, suspend: false",
         "conditions: [{type: Suspended, status: 'True', reason: JobSuspended, message: Job suspended}]",
         &[],
-        expect![[]],
+        expect![[r#"
+            make [(None, None)]
+            {"active":1,"ready":0,"startTime":"2026-01-01T10:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+            Suspended=False JobResumed: Job resumed
+            event Normal Resumed: Job resumed
+        "#]],
     );
 }
 
@@ -251,38 +351,113 @@ fn suspend_and_resume() {
 fn failure_policy() {
     let policy = |rule: &str| format!("completions: 3, parallelism: 2, backoffLimit: 6, podFailurePolicy: {{rules: [{{action: Count, onPodConditions: [{{type: Never, status: 'True'}}]}}, {rule}]}}");
     let pods = ["a Failed node=n exit=42 condition=DisruptionTarget"];
-    check(&policy("{action: FailJob, onExitCodes: {operator: In, values: [42]}}"), STARTED, &pods, expect![[]]);
-    check(&policy("{action: FailJob, onExitCodes: {containerName: x, operator: In, values: [42]}}"), STARTED, &pods, expect![[]]);
-    check(&policy("{action: FailJob, onPodConditions: [{type: DisruptionTarget, status: 'True'}]}"), STARTED, &pods, expect![[]]);
-    check(&policy("{action: Ignore, onExitCodes: {operator: NotIn, values: [1]}}"), STARTED, &pods, expect![[]]);
+    check(&policy("{action: FailJob, onExitCodes: {operator: In, values: [42]}}"), STARTED, &pods, expect![[r#"
+        clear 
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        FailureTarget=True PodFailurePolicy: Container c for pod ns/a failed with exit code 42 matching FailJob rule at index 1
+        free a
+        then {"active":0,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        FailureTarget=True PodFailurePolicy: Container c for pod ns/a failed with exit code 42 matching FailJob rule at index 1
+        Failed=True PodFailurePolicy: Container c for pod ns/a failed with exit code 42 matching FailJob rule at index 1
+        event Warning PodFailurePolicy: Container c for pod ns/a failed with exit code 42 matching FailJob rule at index 1
+    "#]]);
+    check(&policy("{action: FailJob, onExitCodes: {containerName: x, operator: In, values: [42]}}"), STARTED, &pods, expect![[r#"
+        make [(None, None), (None, None)]
+        {"active":2,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        free a
+        then {"active":2,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check(&policy("{action: FailJob, onPodConditions: [{type: DisruptionTarget, status: 'True'}]}"), STARTED, &pods, expect![[r#"
+        clear 
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        FailureTarget=True PodFailurePolicy: Pod ns/a has condition DisruptionTarget matching FailJob rule at index 1
+        free a
+        then {"active":0,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        FailureTarget=True PodFailurePolicy: Pod ns/a has condition DisruptionTarget matching FailJob rule at index 1
+        Failed=True PodFailurePolicy: Pod ns/a has condition DisruptionTarget matching FailJob rule at index 1
+        event Warning PodFailurePolicy: Pod ns/a has condition DisruptionTarget matching FailJob rule at index 1
+    "#]]);
+    check(&policy("{action: Ignore, onExitCodes: {operator: NotIn, values: [1]}}"), STARTED, &pods, expect![[r#"
+        make [(None, None), (None, None)]
+        {"active":2,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        free a
+    "#]]);
 }
 
 #[test]
 fn replacement() {
     let pods = ["a Running node=n deleting", "b Running node=n"];
-    check("completions: 3, parallelism: 2, podReplacementPolicy: TerminatingOrFailed, backoffLimit: 6", STARTED, &pods, expect![[]]);
-    check("completions: 3, parallelism: 2, podReplacementPolicy: Failed, backoffLimit: 6", STARTED, &pods, expect![[]]);
+    check("completions: 3, parallelism: 2, podReplacementPolicy: TerminatingOrFailed, backoffLimit: 6", STARTED, &pods, expect![[r#"
+        make [(None, None)]
+        {"active":2,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        free a
+        then {"active":2,"failed":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{}}
+    "#]]);
+    check("completions: 3, parallelism: 2, podReplacementPolicy: Failed, backoffLimit: 6", STARTED, &pods, expect![[r#"
+        {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":1,"uncountedTerminatedPods":{}}
+    "#]]);
 }
 
 #[test]
 fn limits_per_index() {
     let spec = "completions: 3, parallelism: 3, completionMode: Indexed, backoffLimit: 2147483647, backoffLimitPerIndex: 1";
     // The failed pod stays until a new one carries its count on.
-    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=0", "b Running node=n i=0"], expect![[]]);
-    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=0", "b Running node=n i=0", "c Pending i=1 fails=1", "d Pending i=2"], expect![[]]);
-    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=1", "b Running node=n i=0", "d Pending i=2"], expect![[]]);
-    check(spec, &started("completedIndexes: '0,2'"), &["a Failed node=n exit=1 i=1 fails=1"], expect![[]]);
-    check(&format!("{spec}, maxFailedIndexes: 0"), STARTED, &["a Failed node=n exit=1 i=1 fails=1", "b Running node=n i=0"], expect![[]]);
+    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=0", "b Running node=n i=0"], expect![[r#"
+        make [(Some(1), Some((1, 0))), (Some(2), Some((0, 0)))]
+        {"active":3,"completedIndexes":"","failedIndexes":"","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=0", "b Running node=n i=0", "c Pending i=1 fails=1", "d Pending i=2"], expect![[r#"
+        {"active":3,"completedIndexes":"","failedIndexes":"","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        free a
+        then {"active":3,"completedIndexes":"","failed":1,"failedIndexes":"","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check(spec, STARTED, &["a Failed node=n exit=1 i=1 fails=1", "b Running node=n i=0", "d Pending i=2"], expect![[r#"
+        {"active":2,"completedIndexes":"","failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        free a
+        then {"active":2,"completedIndexes":"","failed":1,"failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
+    check(spec, &started("completedIndexes: '0,2'"), &["a Failed node=n exit=1 i=1 fails=1"], expect![[r#"
+        clear 
+        {"active":0,"completedIndexes":"0,2","failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-a"]}}
+        FailureTarget=True FailedIndexes: Job has failed indexes
+        free a
+        then {"active":0,"completedIndexes":"0,2","failed":1,"failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}
+        FailureTarget=True FailedIndexes: Job has failed indexes
+        Failed=True FailedIndexes: Job has failed indexes
+        event Warning FailedIndexes: Job has failed indexes
+    "#]]);
+    check(&format!("{spec}, maxFailedIndexes: 0"), STARTED, &["a Failed node=n exit=1 i=1 fails=1", "b Running node=n i=0"], expect![[r#"
+        clear b
+        {"active":0,"completedIndexes":"","failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":1,"uncountedTerminatedPods":{"failed":["uid-b","uid-a"]}}
+        FailureTarget=True MaxFailedIndexesExceeded: Job has exceeded the specified maximal number of failed indexes
+        free b a
+        then {"active":0,"completedIndexes":"","failed":2,"failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":1,"uncountedTerminatedPods":{}}
+        FailureTarget=True MaxFailedIndexesExceeded: Job has exceeded the specified maximal number of failed indexes
+    "#]]);
     let ignore = format!("{spec}, podFailurePolicy: {{rules: [{{action: Ignore, onExitCodes: {{operator: In, values: [3]}}}}, {{action: FailIndex, onExitCodes: {{operator: In, values: [4]}}}}]}}");
-    check(&ignore, STARTED, &["a Failed node=n exit=3 i=0 fails=1 ignored=2", "b Failed node=n exit=4 i=1", "c Running i=2"], expect![[]]);
+    check(&ignore, STARTED, &["a Failed node=n exit=3 i=0 fails=1 ignored=2", "b Failed node=n exit=4 i=1", "c Running i=2"], expect![[r#"
+        make [(Some(0), Some((1, 3)))]
+        {"active":2,"completedIndexes":"","failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{"failed":["uid-b"]}}
+        free b
+        then {"active":2,"completedIndexes":"","failed":1,"failedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":0,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]]);
 }
 
 #[test]
 fn success_policy() {
     let spec = |rules: &str| format!("completions: 5, parallelism: 5, completionMode: Indexed, successPolicy: {{rules: [{rules}]}}");
     let pods = ["a Succeeded node=n exit=0 i=1", "b Running node=n i=2"];
-    check(&spec("{succeededIndexes: '0'}, {succeededIndexes: '0-2', succeededCount: 1}"), STARTED, &pods, expect![[]]);
-    check(&spec("{succeededCount: 2}"), STARTED, &pods, expect![[]]);
+    check(&spec("{succeededIndexes: '0'}, {succeededIndexes: '0-2', succeededCount: 1}"), STARTED, &pods, expect![[r#"
+        clear b
+        {"active":0,"completedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":1,"uncountedTerminatedPods":{}}
+        SuccessCriteriaMet=True SuccessPolicy: Matched rules at index 1
+        free a b
+    "#]]);
+    check(&spec("{succeededCount: 2}"), STARTED, &pods, expect![[r#"
+        make [(Some(0), None), (Some(3), None), (Some(4), None)]
+        {"active":4,"completedIndexes":"1","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+        free a
+    "#]]);
 }
 
 #[test]
@@ -291,7 +466,10 @@ fn a_smaller_indexed_job_forgets_the_indexes_beyond() {
         "completions: 2, parallelism: 2, completionMode: Indexed",
         &started("completedIndexes: '0,3', succeeded: 2"),
         &["a Running node=n i=1", "b Running node=n i=2"],
-        expect![[]],
+        expect![[r#"
+            remove b
+            {"active":1,"completedIndexes":"0","ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":1,"uncountedTerminatedPods":{}}
+        "#]],
     );
 }
 
@@ -299,24 +477,74 @@ fn a_smaller_indexed_job_forgets_the_indexes_beyond() {
 fn unsettled_writes_hold_back_making_and_ending() {
     let mut observed = observed(job("completions: 2", STARTED), &["a Succeeded node=n exit=0", "b Succeeded node=n exit=0"]);
     observed.settled = false;
-    expect![[]].assert_eq(&look(&observed, now()));
+    expect![[r#"
+        {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["uid-a","uid-b"]}}
+        free a b
+        then {"active":0,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":2,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]].assert_eq(&look(&observed, now()));
     // A pod that was let go and is still shown as held is not counted again.
     observed.settled = true;
     observed.freed.insert("uid-a".into());
-    expect![[]].assert_eq(&look(&observed, now()));
+    expect![[r#"
+        make [(None, None)]
+        {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{"succeeded":["uid-b"]}}
+        free b
+        then {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","succeeded":1,"terminating":0,"uncountedTerminatedPods":{}}
+    "#]].assert_eq(&look(&observed, now()));
 }
 
 #[test]
 fn a_job_being_deleted_lets_its_pods_go() {
     let mut job = job("completions: 2", STARTED);
     job.metadata.deletion_timestamp = Some(time("2026-01-01T09:59:00Z"));
-    expect![[]].assert_eq(&look(&observed(job, &["a Running node=n"]), now()));
+    expect![[r#"
+        {"active":1,"ready":0,"startTime":"2026-01-01T09:00:00Z","terminating":0,"uncountedTerminatedPods":{}}
+        free a
+    "#]].assert_eq(&look(&observed(job, &["a Running node=n"]), now()));
 }
 
 #[test]
 fn pods_are_made_with_their_index() {
     let job = job("completions: 9, completionMode: Indexed, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c}], initContainers: [{name: i}]}}", "");
-    expect![[]].assert_eq(&serde_yaml::to_string(&make(&job, Some(7), Some((1, 2)))).unwrap());
+    expect![[r#"
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          annotations:
+            batch.kubernetes.io/job-completion-index: '7'
+            batch.kubernetes.io/job-index-failure-count: '1'
+            batch.kubernetes.io/job-index-ignored-failure-count: '2'
+          finalizers:
+          - batch.kubernetes.io/job-tracking
+          generateName: j-7-
+          labels:
+            a: b
+            batch.kubernetes.io/job-completion-index: '7'
+          namespace: ns
+          ownerReferences:
+          - apiVersion: batch/v1
+            blockOwnerDeletion: true
+            controller: true
+            kind: Job
+            name: j
+            uid: u
+        spec:
+          containers:
+          - env:
+            - name: JOB_COMPLETION_INDEX
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+            name: c
+          hostname: j-7
+          initContainers:
+          - env:
+            - name: JOB_COMPLETION_INDEX
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.annotations['batch.kubernetes.io/job-completion-index']
+            name: i
+    "#]].assert_eq(&serde_yaml::to_string(&make(&job, Some(7), Some((1, 2)))).unwrap());
 }
 
 #[test]
