@@ -42,6 +42,8 @@ pub fn all() -> Vec<Controller> {
         "replicaset-controller" "replicaset" "replicaset-controller" on replicaset::start;
         "replicationcontroller-controller" "replicationcontroller" "replication-controller" on replicaset::start_replication_controllers;
         "job-controller" "job" "job-controller" on job::start;
+        "cronjob-controller" "cronjob" "cronjob-controller" on cronjob::start;
+        "ttl-after-finished-controller" "ttl-after-finished" "ttl-after-finished-controller" on ttlafterfinished::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;

@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod certificates;
+pub mod cronjob;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -15,3 +16,4 @@ pub mod podgc;
 pub mod replicaset;
 pub mod serviceaccount;
 pub mod tainteviction;
+pub mod ttlafterfinished;

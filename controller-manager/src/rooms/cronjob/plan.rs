@@ -55,9 +55,10 @@ pub fn plan<'a>(o: &Observed<'a>, now: Timestamp) -> Plan<'a> {
     let mut plan = Plan { status: o.cron.status.clone().unwrap_or_default(), ..Plan::default() };
     plan.old = old(o);
     book(o, &mut plan);
-    let Some(spec) = o.cron.spec.as_ref().filter(|_| o.cron.metadata.deletion_timestamp.is_none()) else {
+    if o.cron.metadata.deletion_timestamp.is_some() {
         return plan;
-    };
+    }
+    let spec = &o.cron.spec;
     let Some((schedule, zone)) = clock(o, spec, &mut plan) else { return plan };
     match due(o.cron, &plan.status, &schedule, &zone, true, now) {
         Err(why) => warn(&mut plan, "InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule)),
@@ -85,11 +86,9 @@ fn tell(plan: &mut Plan<'_>, reason: &'static str, message: String) {
 
 /// Finished Jobs beyond the history that is kept, oldest first.
 fn old<'a>(o: &Observed<'a>) -> Vec<&'a Job> {
-    let spec = o.cron.spec.as_ref();
-    let limits = [
-        ("Complete", spec.and_then(|s| s.successful_jobs_history_limit)),
-        ("Failed", spec.and_then(|s| s.failed_jobs_history_limit)),
-    ];
+    let spec = &o.cron.spec;
+    let limits =
+        [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)];
     let mut going = Vec::new();
     for (kind, limit) in limits {
         let Some(limit) = limit else { continue };
@@ -121,7 +120,7 @@ fn book(o: &Observed<'_>, plan: &mut Plan<'_>) {
             }
             (true, true) => {
                 let kind = if holds(job, "Complete").is_some() { "Complete" } else { "Failed" };
-                strike(plan, id);
+                super::strike(&mut plan.status, id);
                 let message =
                     format!("Saw completed job: {}, condition: {kind}", name(&job.metadata));
                 tell(plan, "SawCompletedJob", message);
@@ -138,17 +137,8 @@ fn book(o: &Observed<'_>, plan: &mut Plan<'_>) {
     for gone in plan.status.active.clone().into_iter().flatten() {
         let id = gone.uid.as_deref().unwrap_or_default();
         if o.missing.contains(id) {
-            strike(plan, id);
+            super::strike(&mut plan.status, id);
             tell(plan, "MissingJob", format!("Active job went missing: {}", gone.name.unwrap_or_default()));
-        }
-    }
-}
-
-fn strike(plan: &mut Plan<'_>, id: &str) {
-    if let Some(active) = &mut plan.status.active {
-        active.retain(|r| r.uid.as_deref() != Some(id));
-        if active.is_empty() {
-            plan.status.active = None;
         }
     }
 }
@@ -213,7 +203,7 @@ fn due(
     let mut since = status.last_schedule_time.as_ref().or(cron.metadata.creation_timestamp.as_ref());
     let none = Time(Timestamp::UNIX_EPOCH);
     let mut from = since.take().unwrap_or(&none).0;
-    let limit = cron.spec.as_ref().and_then(|s| s.starting_deadline_seconds).filter(|_| deadline);
+    let limit = cron.spec.starting_deadline_seconds.filter(|_| deadline);
     if let Some(earliest) = limit.and_then(|s| now.checked_sub(SignedDuration::from_secs(s)).ok()) {
         from = from.max(earliest);
     }

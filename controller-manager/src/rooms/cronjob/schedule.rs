@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// Schedules that are not due within this many years never are.
 const HORIZON: i16 = 5;
@@ -121,7 +121,7 @@ fn has(bits: u64, n: i8) -> bool {
 
 /// The bits of a field, and whether it leaves everything open.
 fn field(text: &str, low: u32, high: u32, words: &[&str]) -> Result<(u64, bool), String> {
-    let parts = text.split(',').map(|part| range(part, low, high, words));
+    let mut parts = text.split(',').map(|part| range(part, low, high, words));
     parts.try_fold((0, false), |(bits, any), part| part.map(|(b, a)| (bits | b, any || a)))
 }
 
