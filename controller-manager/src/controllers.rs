@@ -44,6 +44,7 @@ pub fn all() -> Vec<Controller> {
         "job-controller" "job" "job-controller" on job::start;
         "cronjob-controller" "cronjob" "cronjob-controller" on cronjob::start;
         "ttl-after-finished-controller" "ttl-after-finished" "ttl-after-finished-controller" on ttlafterfinished::start;
+        "disruption-controller" "disruption" "disruption-controller" on disruption::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod certificates;
 pub mod cronjob;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbage;

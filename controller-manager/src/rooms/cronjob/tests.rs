@@ -65,30 +65,68 @@ const ACTIVE: &str = "lastScheduleTime: '2026-01-01T09:55:00Z', active: [{name: 
 
 #[test]
 fn due_or_not() {
-    check("schedule: '30 12 * * *'", "", expect![[""]]);
-    check("schedule: '0 10 * * *'", "", expect![[""]]);
-    check("schedule: '*/10 * * * *'", "", expect![[""]]);
-    check("schedule: '*/10 * * * *'", "lastScheduleTime: '2026-01-01T10:00:00Z'", expect![[""]]);
-    check("schedule: '@every 25m'", "", expect![[""]]);
-    check("schedule: '0 15 * * *', timeZone: Asia/Kolkata", "lastScheduleTime: '2025-12-31T09:30:00Z'", expect![[""]]);
+    check("schedule: '30 12 * * *'", "", expect![[r#"
+        again in 9000.1s
+    "#]]);
+    check("schedule: '0 10 * * *'", "", expect![[r#"
+        make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+        again in 86400.1s
+    "#]]);
+    check("schedule: '*/10 * * * *'", "", expect![[r#"
+        make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+        again in 600.1s
+    "#]]);
+    check("schedule: '*/10 * * * *'", "lastScheduleTime: '2026-01-01T10:00:00Z'", expect![[r#"
+        again in 600.1s
+    "#]]);
+    check("schedule: '@every 25m'", "", expect![[r#"
+        make c-29454350 for 2026-01-01T09:50:30Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T09:50:30Z"}
+        again in 930.1s
+    "#]]);
+    check("schedule: '0 15 * * *', timeZone: Asia/Kolkata", "lastScheduleTime: '2025-12-31T09:30:00Z'", expect![[r#"
+        make c-29454330 for 2026-01-01T09:30:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T15:00:00+05:30"}
+        again in 84600.1s
+    "#]]);
     check("schedule: '* * * * *', suspend: true", "", expect![[""]]);
 }
 
 #[test]
 fn missed_times() {
-    check("schedule: '* * * * *'", "lastScheduleTime: '2026-01-01T08:19:00Z'", expect![[""]]);
-    check("schedule: '* * * * *'", "lastScheduleTime: '2026-01-01T08:20:00Z'", expect![[""]]);
-    check("schedule: '* * * * *', startingDeadlineSeconds: 200", "lastScheduleTime: '2026-01-01T01:00:00Z'", expect![[""]]);
-    check("schedule: '55 * * * *', startingDeadlineSeconds: 200", "lastScheduleTime: '2026-01-01T08:55:00Z'", expect![[""]]);
+    check("schedule: '* * * * *'", "lastScheduleTime: '2026-01-01T08:19:00Z'", expect![[r#"
+        make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+        event Warning TooManyMissedTimes: too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew
+        again in 60.1s
+    "#]]);
+    check("schedule: '* * * * *'", "lastScheduleTime: '2026-01-01T08:20:00Z'", expect![[r#"
+        make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+        again in 60.1s
+    "#]]);
+    check("schedule: '* * * * *', startingDeadlineSeconds: 200", "lastScheduleTime: '2026-01-01T01:00:00Z'", expect![[r#"
+        make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+        again in 60.1s
+    "#]]);
+    check("schedule: '55 * * * *', startingDeadlineSeconds: 200", "lastScheduleTime: '2026-01-01T08:55:00Z'", expect![[r#"
+        again in 3300.1s
+    "#]]);
 }
 
 #[test]
 fn concurrency() {
     let with = |policy: &str| format!("schedule: '*/5 * * * *', concurrencyPolicy: {policy}");
     for (policy, want) in [
-        ("Allow", expect![[""]]),
-        ("Forbid", expect![[""]]),
-        ("Replace", expect![[""]]),
+        ("Allow", expect![[r#"
+            make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+            again in 300.1s
+        "#]]),
+        ("Forbid", expect![[r#"
+            event Normal JobAlreadyActive: Not starting job because prior execution is running and concurrency policy is Forbid
+            again in 300.1s
+        "#]]),
+        ("Replace", expect![[r#"
+            replace c-1
+            make c-29454360 for 2026-01-01T10:00:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T10:00:00Z"}
+            again in 300.1s
+        "#]]),
     ] {
         want.assert_eq(&look(&cron(&with(policy), ACTIVE), &["c-1 running 09:55"], &[]));
     }
@@ -97,21 +135,47 @@ fn concurrency() {
 #[test]
 fn bookkeeping() {
     let spec = "schedule: '0 0 1 1 *'";
-    expect![[""]].assert_eq(&look(&cron(spec, ACTIVE), &["c-1 complete 09:55 09:58"], &[]));
-    expect![[""]].assert_eq(&look(&cron(spec, ACTIVE), &["c-1 failed 09:55"], &[]));
-    expect![[""]].assert_eq(&look(&cron(spec, ACTIVE), &["c-2 running 09:55"], &["uid-c-1"]));
+    expect![[r#"
+        event Normal SawCompletedJob: Saw completed job: c-1, condition: Complete
+        {"lastScheduleTime":"2026-01-01T09:55:00Z","lastSuccessfulTime":"2026-01-01T09:58:00Z"}
+        again in 31500000.1s
+    "#]].assert_eq(&look(&cron(spec, ACTIVE), &["c-1 complete 09:55 09:58"], &[]));
+    expect![[r#"
+        event Normal SawCompletedJob: Saw completed job: c-1, condition: Failed
+        {"lastScheduleTime":"2026-01-01T09:55:00Z"}
+        again in 31500000.1s
+    "#]].assert_eq(&look(&cron(spec, ACTIVE), &["c-1 failed 09:55"], &[]));
+    expect![[r#"
+        event Warning UnexpectedJob: Saw a job that the controller did not create or forgot: c-2
+        event Normal MissingJob: Active job went missing: c-1
+        {"lastScheduleTime":"2026-01-01T09:55:00Z"}
+        again in 31500000.1s
+    "#]].assert_eq(&look(&cron(spec, ACTIVE), &["c-2 running 09:55"], &["uid-c-1"]));
 }
 
 #[test]
 fn history() {
     let spec = "schedule: '0 0 1 1 *', successfulJobsHistoryLimit: 1, failedJobsHistoryLimit: 0";
     let jobs = ["a complete 08:00 08:10", "b complete 07:00 07:10", "c complete 09:00 09:10", "d failed 06:00", "e running 05:00"];
-    expect![[""]].assert_eq(&look(&cron(spec, "lastSuccessfulTime: '2026-01-01T09:10:00Z', active: [{name: e, uid: uid-e}]"), &jobs, &[]));
+    expect![[r#"
+        delete b
+        delete a
+        delete d
+        again in 31500000.1s
+    "#]].assert_eq(&look(&cron(spec, "lastSuccessfulTime: '2026-01-01T09:10:00Z', active: [{name: e, uid: uid-e}]"), &jobs, &[]));
 }
 
 #[test]
 fn mistakes_are_told() {
-    check("schedule: '61 * * * *'", "", expect![[""]]);
-    check("schedule: '* * * * *', timeZone: Mars/Olympus", "", expect![[""]]);
-    check("schedule: 'TZ=Asia/Tokyo 30 18 * * *'", "", expect![[""]]);
+    check("schedule: '61 * * * *'", "", expect![[r#"
+        event Warning UnparseableSchedule: unparseable schedule: "61 * * * *" : end of range (61) above maximum (59): 61
+    "#]]);
+    check("schedule: '* * * * *', timeZone: Mars/Olympus", "", expect![[r#"
+        event Warning UnknownTimeZone: invalid timeZone: "Mars/Olympus": unknown time zone Mars/Olympus
+    "#]]);
+    check("schedule: 'TZ=Asia/Tokyo 30 18 * * *'", "", expect![[r#"
+        make c-29454330 for 2026-01-01T09:30:00Z {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-01-01T18:30:00+09:00"}
+        event Warning UnsupportedSchedule: CRON_TZ or TZ used in schedule "TZ=Asia/Tokyo 30 18 * * *" is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details
+        again in 84600.1s
+    "#]]);
 }
