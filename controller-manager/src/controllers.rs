@@ -45,6 +45,7 @@ pub fn all() -> Vec<Controller> {
         "cronjob-controller" "cronjob" "cronjob-controller" on cronjob::start;
         "ttl-after-finished-controller" "ttl-after-finished" "ttl-after-finished-controller" on ttlafterfinished::start;
         "disruption-controller" "disruption" "disruption-controller" on disruption::start;
+        "resourcequota-controller" "resourcequota" "resourcequota-controller" on resourcequota::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;

@@ -102,7 +102,7 @@ pub fn usage(group: &str, plural: &str, object: &Value, now: Timestamp) -> Amoun
 }
 
 fn put(used: &mut Amounts, name: &str, count: i64) {
-    used.insert(name.into(), Quantity::new(count, Format::DecimalSI));
+    used.insert(name.into(), Quantity::new(count, Format::DecimalSi));
 }
 
 /// Adds amounts up.

@@ -195,7 +195,8 @@ impl Room {
         // Whether earlier writes are settled is asked before the pods are read, never after.
         let settled = self.expectations.satisfied(key);
         let freed = self.freed.lock().get(key).cloned().unwrap_or_default();
-        let (owned, orphans) = pods::owned_and_orphans(&self.pods, &job.metadata);
+        let (mut owned, orphans) = pods::owned_and_orphans(&self.pods, &job.metadata);
+        owned.sort_by(|a, b| uid(&a.metadata).cmp(uid(&b.metadata)));
         let claim = claim(job, wants, &owned, &orphans);
         if !claim.is_empty() {
             claim.apply::<Job>(&self.context, job).await?;
