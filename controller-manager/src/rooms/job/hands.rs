@@ -13,7 +13,7 @@ use super::observe::Room;
 use super::pods::{disown, free, tracked};
 use super::run::Hands;
 use super::tally::Note;
-use crate::kit::Write;
+use crate::kit::{Write, pods};
 use crate::kit::meta::{name, random_suffix, uid};
 use crate::kit::write::Failure;
 
@@ -154,7 +154,9 @@ impl Room {
 
     async fn free_one(&self, key: &Key, pod: &Pod) -> Result<(), Failure> {
         self.expect_free(key, pod);
-        match self.context.writer.send(&free(pod)).await {
+        // One that has not ended must not have done so since it was seen.
+        let write = if pods::finished(pod) { free(pod) } else { disown(pod) };
+        match self.context.writer.send(&write).await {
             Err(failure) if failure.not_found() => Ok(()),
             Err(failure) => {
                 self.not_freed(key, pod);

@@ -318,14 +318,15 @@ impl World {
         if pods::finished(pod) {
             return;
         }
-        let phase = match (pods::phase(pod), deleting) {
+        let pending = pods::phase(pod) == "Pending";
+        let (good_end, good) = (self.chance(25), kindly || self.chance(65));
+        let phase = match deleting {
             // What never came to a node is ended by the pod collector.
-            (_, true) if !bound => "Failed",
-            (_, true) if !self.disowned.contains(&id) && self.chance(25) => "Succeeded",
-            (_, true) => "Failed",
-            ("Pending", _) => "Running",
-            _ if kindly || self.chance(65) => "Succeeded",
-            _ => "Failed",
+            true if bound && !self.disowned.contains(&id) && good_end => "Succeeded",
+            true => "Failed",
+            false if pending => "Running",
+            false if good => "Succeeded",
+            false => "Failed",
         };
         let code = if phase == "Succeeded" { 0 } else { self.rng.random_range(1..5) };
         let pod = &mut self.pods[at];
@@ -552,7 +553,7 @@ fn run(seed: u64) {
 fn histories() {
     let range = std::env::var("JOB_SEEDS").ok();
     let bounds = range.as_deref().and_then(|r| r.split_once("..")).map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
-    let (from, to) = bounds.unwrap_or((0, 400));
+    let (from, to) = bounds.unwrap_or((0, 250));
     (from..to).for_each(run);
 }
 

@@ -14,6 +14,7 @@ use super::pods::{failed, index_of, indexed, succeeded, valid_index};
 use super::policy::judge;
 use super::view::{Finish, View, suspended};
 use crate::kit::meta::uid;
+use crate::kit::pods;
 
 /// Ends noted in one go.
 pub const NOTED: usize = 500;
@@ -169,8 +170,12 @@ fn note<'a>(view: &View<'a>, tally: &mut Tally<'a>) {
 }
 
 fn may_go(view: &View<'_>, tally: &Tally<'_>, pod: &Pod) -> bool {
-    if view.observed.job.metadata.deletion_timestamp.is_some() || tally.finish.is_some() || succeeded(pod) {
+    if view.observed.job.metadata.deletion_timestamp.is_some() || succeeded(pod) {
         return true;
+    }
+    // What is cleared away at the end goes once it is seen to be on its way out: it may have ended well just before.
+    if tally.finish.is_some() {
+        return pods::finished(pod) || pod.metadata.deletion_timestamp.is_some();
     }
     let kept = index_of(pod).and_then(|i| view.kept.get(&i));
     failed(pod, view.spec) && kept.is_none_or(|k| uid(&k.metadata) != uid(&pod.metadata))
