@@ -155,7 +155,8 @@ impl<'a> Wish<'a> {
             return Ok(None);
         }
         let name = meta::name(quota);
-        if self.group.is_empty() && self.plural == "pods"
+        if self.group.is_empty()
+            && self.plural == "pods"
             && let Some(why) = unsaid(self.object, &names)
         {
             return Err(format!("failed quota: {name}: {why}"));
@@ -177,7 +178,12 @@ impl<'a> Wish<'a> {
             return Ok(Some(after));
         }
         let only = |all: &Amounts| -> String {
-            pretty(&all.iter().filter(|(n, _)| exceeded.contains(n)).map(|(n, q)| (n.clone(), q.clone())).collect())
+            pretty(
+                &all.iter()
+                    .filter(|(n, _)| exceeded.contains(n))
+                    .map(|(n, q)| (n.clone(), q.clone()))
+                    .collect(),
+            )
         };
         Err(format!(
             "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
@@ -243,13 +249,19 @@ mod tests {
 
     #[test]
     fn within_and_beyond() {
-        let q = quota(json!({"pods": "2", "requests.cpu": "1", "secrets": "1"}), json!({"pods": "1", "requests.cpu": "500m", "secrets": "1"}));
+        let q = quota(
+            json!({"pods": "2", "requests.cpu": "1", "secrets": "1"}),
+            json!({"pods": "1", "requests.cpu": "500m", "secrets": "1"}),
+        );
         assert_eq!(ask(&q, "pods", pod("500m"), None), "pods=2,requests.cpu=1,secrets=1");
         assert_eq!(
             ask(&q, "pods", pod("600m"), None),
             "exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=500m, limited: requests.cpu=1"
         );
-        assert_eq!(ask(&q, "secrets", json!({}), None), "exceeded quota: q, requested: secrets=1, used: secrets=1, limited: secrets=1");
+        assert_eq!(
+            ask(&q, "secrets", json!({}), None),
+            "exceeded quota: q, requested: secrets=1, used: secrets=1, limited: secrets=1"
+        );
         assert_eq!(ask(&q, "configmaps", json!({}), None), "nothing");
     }
 
@@ -258,7 +270,10 @@ mod tests {
         let q = quota(json!({"limits.cpu": "2"}), json!({"limits.cpu": "0"}));
         assert_eq!(ask(&q, "pods", pod("1"), None), "failed quota: q: must specify limits.cpu for: c");
         let unknown = quota(json!({"pods": "2", "count/pods": "3"}), json!({}));
-        assert_eq!(ask(&unknown, "pods", pod("1"), None), "status unknown for quota: q, resources: count/pods,pods");
+        assert_eq!(
+            ask(&unknown, "pods", pod("1"), None),
+            "status unknown for quota: q, resources: count/pods,pods"
+        );
     }
 
     #[test]

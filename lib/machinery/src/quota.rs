@@ -46,7 +46,12 @@ pub fn resource_of(name: &str) -> Option<(String, String)> {
         return Some((group.into(), plural.into()));
     }
     let core = |plural: &str| Some((String::new(), plural.to_string()));
-    let kinds = [("", "services"), ("", "persistentvolumeclaims"), ("resource.k8s.io", "resourceclaims"), ("", "pods")];
+    let kinds = [
+        ("", "services"),
+        ("", "persistentvolumeclaims"),
+        ("resource.k8s.io", "resourceclaims"),
+        ("", "pods"),
+    ];
     if BARE.contains(&name) {
         return core(name);
     }
@@ -83,7 +88,8 @@ fn pod_name(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    name.contains('/') && !name.split('/').next().is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"))
+    name.contains('/')
+        && !name.split('/').next().is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"))
 }
 
 /// What an object uses, zeros included where the kind has such a name.
@@ -236,7 +242,8 @@ fn asked(pod: &Value, container: &Value, which: &str) -> Amounts {
 
 fn service(service: &Value, used: &mut Amounts) {
     let ports = list(service, "/spec/ports").count() as i64;
-    let with_node_port = || list(service, "/spec/ports").filter(|p| p["nodePort"].as_i64().unwrap_or(0) != 0).count();
+    let with_node_port =
+        || list(service, "/spec/ports").filter(|p| p["nodePort"].as_i64().unwrap_or(0) != 0).count();
     let unallocated = service.pointer("/spec/allocateLoadBalancerNodePorts") == Some(&Value::Bool(false));
     let (node_ports, balancers) = match text(service, "/spec/type") {
         "NodePort" => (ports, 0),
@@ -288,7 +295,9 @@ fn devices(claim: &Value, used: &mut Amounts) {
 
 /// Whether an object is among those a quota (its spec) is about.
 pub fn in_scope(spec: &Value, group: &str, plural: &str, object: &Value) -> bool {
-    let plain = list(spec, "/scopes").filter_map(Value::as_str).all(|s| scope(s, "Exists", &[], group, plural, object));
+    let plain = list(spec, "/scopes")
+        .filter_map(Value::as_str)
+        .all(|s| scope(s, "Exists", &[], group, plural, object));
     plain
         && list(spec, "/scopeSelector/matchExpressions").all(|e| {
             let values: Vec<&str> = list(e, "/values").filter_map(Value::as_str).collect();
@@ -328,7 +337,8 @@ pub fn terminating(pod: &Value) -> bool {
 }
 
 fn best_effort(pod: &Value) -> bool {
-    let holders = list(pod, "/spec/containers").chain(list(pod, "/spec/initContainers")).chain(pod.get("spec"));
+    let holders =
+        list(pod, "/spec/containers").chain(list(pod, "/spec/initContainers")).chain(pod.get("spec"));
     let asks = |holder: &Value, which: &str| {
         let own = amounts(holder.pointer(&format!("/resources/{which}")));
         ["cpu", "memory"].iter().any(|r| own.get(*r).is_some_and(|q| !q.is_zero()))
@@ -370,9 +380,9 @@ pub fn unsaid(pod: &Value, required: &[String]) -> Option<String> {
     if missing.is_empty() {
         return None;
     }
-    let words = missing.iter().map(|(name, of)| {
-        format!("{name} for: {}", of.iter().copied().collect::<Vec<_>>().join(","))
-    });
+    let words = missing
+        .iter()
+        .map(|(name, of)| format!("{name} for: {}", of.iter().copied().collect::<Vec<_>>().join(",")));
     Some(format!("must specify {}", words.collect::<Vec<_>>().join("; ")))
 }
 
@@ -409,12 +419,14 @@ mod tests {
         ended["status"] = json!({"phase": "Succeeded"});
         assert_eq!(used("pods", ended), "count/pods=1");
         let mut stuck = pod.clone();
-        stuck["metadata"] = json!({"deletionTimestamp": "2026-01-01T09:59:00Z", "deletionGracePeriodSeconds": 30});
+        stuck["metadata"] =
+            json!({"deletionTimestamp": "2026-01-01T09:59:00Z", "deletionGracePeriodSeconds": 30});
         assert_eq!(used("pods", stuck.clone()), "count/pods=1");
         stuck["metadata"]["deletionGracePeriodSeconds"] = 90.into();
         assert!(used("pods", stuck).contains(",pods=1"));
         let mut resized = pod.clone();
-        resized["status"] = json!({"containerStatuses": [{"name": "b", "resources": {"requests": {"cpu": "1250m"}}}]});
+        resized["status"] =
+            json!({"containerStatuses": [{"name": "b", "resources": {"requests": {"cpu": "1250m"}}}]});
         assert!(used("pods", resized).contains("requests.cpu=2760m"));
         let mut whole = pod;
         whole["spec"]["resources"] = json!({"requests": {"cpu": "3"}});
@@ -425,7 +437,10 @@ mod tests {
     fn other_kinds() {
         let service = |spec: Value| used("services", json!({"spec": spec}));
         let ports = json!([{"port": 1, "nodePort": 30001}, {"port": 2}]);
-        assert_eq!(service(json!({"type": "NodePort", "ports": ports})), "count/services=1,services=1,services.loadbalancers=0,services.nodeports=2");
+        assert_eq!(
+            service(json!({"type": "NodePort", "ports": ports})),
+            "count/services=1,services=1,services.loadbalancers=0,services.nodeports=2"
+        );
         assert_eq!(
             service(json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports})),
             "count/services=1,services=1,services.loadbalancers=1,services.nodeports=1"
@@ -471,8 +486,10 @@ mod tests {
     fn scopes() {
         let pod = |spec: Value| json!({"spec": spec});
         let plain = pod(json!({"containers": [{"name": "c"}]}));
-        let busy = pod(json!({"activeDeadlineSeconds": 5, "priorityClassName": "high", "containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}],
-            "affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"podAffinityTerm": {"namespaceSelector": {}}}]}}}));
+        let busy = pod(
+            json!({"activeDeadlineSeconds": 5, "priorityClassName": "high", "containers": [{"name": "c", "resources": {"limits": {"cpu": "1"}}}],
+            "affinity": {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"podAffinityTerm": {"namespaceSelector": {}}}]}}}),
+        );
         let is = |spec: Value| [&plain, &busy].map(|p| in_scope(&spec, "", "pods", p));
         let one = |name: &str| is(json!({"scopes": [name]}));
         assert_eq!(one("Terminating"), [false, true]);
@@ -482,7 +499,9 @@ mod tests {
         assert_eq!(one("PriorityClass"), [false, true]);
         assert_eq!(one("CrossNamespacePodAffinity"), [false, true]);
         let class = |operator: &str, values: &[&str]| {
-            is(json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}}))
+            is(
+                json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}}),
+            )
         };
         assert_eq!(class("In", &["high", "low"]), [false, true]);
         assert_eq!(class("NotIn", &["high"]), [true, false]);
@@ -495,7 +514,8 @@ mod tests {
     #[test]
     fn what_must_be_said() {
         let pod = json!({"spec": {"containers": [{"name": "b", "resources": {"requests": {"cpu": "1"}}}, {"name": "a"}], "initContainers": [{"name": "i"}]}});
-        let required: Vec<String> = ["limits.memory", "requests.cpu", "pods", "requests.x.io/gpu"].map(String::from).into();
+        let required: Vec<String> =
+            ["limits.memory", "requests.cpu", "pods", "requests.x.io/gpu"].map(String::from).into();
         assert_eq!(
             unsaid(&pod, &required).unwrap(),
             "must specify limits.memory for: a,b,i; requests.cpu for: a,i"

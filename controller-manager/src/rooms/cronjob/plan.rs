@@ -61,7 +61,9 @@ pub fn plan<'a>(o: &Observed<'a>, now: Timestamp) -> Plan<'a> {
     let spec = &o.cron.spec;
     let Some((schedule, zone)) = clock(o, spec, &mut plan) else { return plan };
     match due(o.cron, &plan.status, &schedule, &zone, true, now) {
-        Err(why) => warn(&mut plan, "InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule)),
+        Err(why) => {
+            warn(&mut plan, "InvalidSchedule", format!("invalid schedule: {} : {why}", spec.schedule))
+        }
         Ok(found) => {
             if found.many && found.latest.is_some() {
                 let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
@@ -121,8 +123,7 @@ fn book(o: &Observed<'_>, plan: &mut Plan<'_>) {
             (true, true) => {
                 let kind = if holds(job, "Complete").is_some() { "Complete" } else { "Failed" };
                 super::strike(&mut plan.status, id);
-                let message =
-                    format!("Saw completed job: {}, condition: {kind}", name(&job.metadata));
+                let message = format!("Saw completed job: {}, condition: {kind}", name(&job.metadata));
                 tell(plan, "SawCompletedJob", message);
             }
             _ => {}
@@ -250,7 +251,8 @@ fn start(
     }
     match spec.concurrency_policy.as_deref() {
         Some("Forbid") if !active.is_empty() => {
-            let message = "Not starting job because prior execution is running and concurrency policy is Forbid";
+            let message =
+                "Not starting job because prior execution is running and concurrency policy is Forbid";
             return tell(plan, "JobAlreadyActive", message.into());
         }
         Some("Replace") => plan.replace = active,

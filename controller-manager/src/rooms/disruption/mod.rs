@@ -53,7 +53,9 @@ fn wake(room: &Arc<Room>, queue: &Queue<Key>, stale: &Queue<Key>) {
     room.budgets.handle(move |event| q.add(event.key.clone()));
     let (q, s, budgets) = (queue.clone(), stale.clone(), room.budgets.clone());
     room.pods.handle(move |event| {
-        for budget in event.object().map(|p| budgets.by_namespace(namespace(&p.metadata))).into_iter().flatten() {
+        for budget in
+            event.object().map(|p| budgets.by_namespace(namespace(&p.metadata))).into_iter().flatten()
+        {
             if event.old.iter().chain(&event.new).any(|p| covers(&budget, p)) {
                 q.add(Key::of(&*budget));
             }
@@ -95,7 +97,8 @@ impl Room {
         let scale = if needs_scale(spec) { self.scales.sum(&pods).await } else { Ok((0, Vec::new())) };
         let wanted = scale.and_then(|(scale, unmanaged)| {
             self.tell_unmanaged(budget, &unmanaged);
-            wanted(spec, pods.len() as i32, scale).ok_or_else(|| anyhow::anyhow!("invalid value for IntOrString"))
+            wanted(spec, pods.len() as i32, scale)
+                .ok_or_else(|| anyhow::anyhow!("invalid value for IntOrString"))
         });
         let wanted = wanted.inspect_err(|error| {
             let message = format!("Failed to calculate the number of expected pods: {error}");
@@ -125,7 +128,11 @@ impl Room {
         self.context.recorder.warning(&reference(budget), "UnmanagedPods", message);
     }
 
-    async fn write(&self, budget: &PodDisruptionBudget, status: PodDisruptionBudgetStatus) -> anyhow::Result<()> {
+    async fn write(
+        &self,
+        budget: &PodDisruptionBudget,
+        status: PodDisruptionBudgetStatus,
+    ) -> anyhow::Result<()> {
         if budget.status.as_ref() == Some(&status) {
             return Ok(());
         }

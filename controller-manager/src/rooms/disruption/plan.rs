@@ -63,7 +63,9 @@ pub fn disrupted<'a>(budget: &PodDisruptionBudget, pods: &[&'a Pod], now: Timest
 /// Pods that are ready and stay.
 pub fn healthy(pods: &[&Pod], disrupted: &BTreeMap<String, Time>) -> i32 {
     let stays = |p: &&&Pod| {
-        p.metadata.deletion_timestamp.is_none() && !disrupted.contains_key(name(&p.metadata)) && pods::ready(p)
+        p.metadata.deletion_timestamp.is_none()
+            && !disrupted.contains_key(name(&p.metadata))
+            && pods::ready(p)
     };
     pods.iter().filter(stays).count() as i32
 }
@@ -181,10 +183,16 @@ mod tests {
     fn evicted_pods_do_not_count_for_two_minutes() {
         let noted = "disruptedPods: {a: '2026-01-01T09:59:00Z', b: '2026-01-01T09:57:00Z', c: '2026-01-01T09:59:30Z', gone: '2026-01-01T09:59:30Z'}";
         let budget = budget("minAvailable: 1", noted);
-        let pods: Vec<Pod> = ["a Running ready", "b Running ready", "c Running ready deleting", "d Running ready", "e Running"]
-            .iter()
-            .map(|t| pod(t))
-            .collect();
+        let pods: Vec<Pod> = [
+            "a Running ready",
+            "b Running ready",
+            "c Running ready deleting",
+            "d Running ready",
+            "e Running",
+        ]
+        .iter()
+        .map(|t| pod(t))
+        .collect();
         let pods: Vec<&Pod> = pods.iter().collect();
         let left = disrupted(&budget, &pods, now());
         assert_eq!(left.pods.keys().collect::<Vec<_>>(), ["a"]);
@@ -209,7 +217,8 @@ mod tests {
     #[test]
     fn the_condition_keeps_its_time_while_it_holds() {
         let told = "observedGeneration: 2, disruptionsAllowed: 1, conditions: [{type: DisruptionAllowed, status: 'True', reason: SufficientPods, message: '', lastTransitionTime: '2026-01-01T08:00:00Z', observedGeneration: 2}]";
-        let since = |s: &PodDisruptionBudgetStatus| s.conditions.as_ref().unwrap()[0].last_transition_time.clone();
+        let since =
+            |s: &PodDisruptionBudgetStatus| s.conditions.as_ref().unwrap()[0].last_transition_time.clone();
         let same = status(&budget("", told), (5, 2), 4, BTreeMap::new(), now());
         assert_eq!((since(&same), same.observed_generation), (time("2026-01-01T08:00:00Z"), Some(3)));
         let failed = failed(&budget("", told), "why", now());

@@ -13,9 +13,9 @@ use super::observe::Room;
 use super::pods::{disown, free, tracked};
 use super::run::Hands;
 use super::tally::Note;
-use crate::kit::{Write, pods};
 use crate::kit::meta::{name, random_suffix, uid};
 use crate::kit::write::Failure;
+use crate::kit::{Write, pods};
 
 /// Letters after the prefix of a generated name.
 const SUFFIX: usize = 5;
@@ -46,7 +46,12 @@ impl Hands for Room {
         (made, None)
     }
 
-    async fn remove<'a>(&self, job: &Job, pods: Vec<&'a Pod>, disown: bool) -> (Vec<&'a Pod>, Option<String>) {
+    async fn remove<'a>(
+        &self,
+        job: &Job,
+        pods: Vec<&'a Pod>,
+        disown: bool,
+    ) -> (Vec<&'a Pod>, Option<String>) {
         let key = Key::of(job);
         // What is cleared away at the end of a Job goes by itself; other deletions are waited for.
         if disown {
@@ -140,22 +145,30 @@ impl Room {
     }
 
     async fn send_removal(&self, pod: &Pod, disowned: bool) -> Result<(), Failure> {
+        let mut delete = Write::delete(pod);
         if disowned && tracked(pod) {
-            match self.context.writer.send(&disown(pod)).await {
-                Err(failure) if failure.not_found() => return Ok(()),
-                other => drop(other?),
+            // As it was seen: had it ended meanwhile, its end would be lost.
+            delete.body["preconditions"]["resourceVersion"] =
+                pod.metadata.resource_version.as_deref().unwrap_or_default().into();
+        }
+        let gone = match self.context.writer.send(&delete).await {
+            Err(failure) if failure.not_found() => return Ok(()),
+            other => other?,
+        };
+        if let Some(version) = gone.metadata.resource_version.filter(|_| disowned && tracked(pod)) {
+            // If this fails the pod's end is counted as it comes, which is not what was meant but loses nothing.
+            if let Err(failure) = self.context.writer.send(&disown(pod, &version)).await {
+                tracing::debug!(%failure, "pod could not be disowned");
             }
         }
-        match self.context.writer.send(&Write::delete(pod)).await {
-            Err(failure) if failure.not_found() => Ok(()),
-            other => other.map(drop),
-        }
+        Ok(())
     }
 
     async fn free_one(&self, key: &Key, pod: &Pod) -> Result<(), Failure> {
         self.expect_free(key, pod);
         // One that has not ended must not have done so since it was seen.
-        let write = if pods::finished(pod) { free(pod) } else { disown(pod) };
+        let version = pod.metadata.resource_version.as_deref().unwrap_or_default();
+        let write = if pods::finished(pod) { free(pod) } else { disown(pod, version) };
         match self.context.writer.send(&write).await {
             Err(failure) if failure.not_found() => Ok(()),
             Err(failure) => {

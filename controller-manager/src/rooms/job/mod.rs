@@ -9,9 +9,9 @@ mod plan;
 mod pods;
 mod policy;
 mod run;
-mod tally;
 #[cfg(test)]
 mod simulation;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod view;

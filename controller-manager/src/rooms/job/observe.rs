@@ -222,11 +222,7 @@ impl Room {
         let known = matches!(spec.completion_mode.as_deref(), None | Some("NonIndexed" | "Indexed"));
         if !known {
             let message = "Skipped Job sync because completion mode is unknown";
-            self.context.recorder.warning(
-                &control::events::reference(job),
-                "UnknownCompletionMode",
-                message,
-            );
+            self.context.recorder.warning(&control::events::reference(job), "UnknownCompletionMode", message);
         }
         known
     }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::remaining;
-use super::pods::{Failures, failures_before, finish_time, index_of, indexed, only_failed_replaced, rank, valid_index};
+use super::pods::{
+    Failures, failures_before, finish_time, index_of, indexed, only_failed_replaced, rank, valid_index,
+};
 use super::policy::judge;
 use super::view::{View, suspended};
 use crate::kit::pods;

@@ -184,11 +184,9 @@ pub fn free(pod: &Pod) -> Write {
     Write::patch(pod, Format::Strategic, body).note("free")
 }
 
-/// Lets a pod go that is to be deleted without being counted. It must be as it was seen: had it ended meanwhile, its
-/// end would be lost.
-pub fn disown(pod: &Pod) -> Write {
+/// Lets a pod go that has not ended, if it is still as it was at `version`: had it ended, its end would be lost.
+pub fn disown(pod: &Pod, version: &str) -> Write {
     let mut write = free(pod).note("disown");
-    write.body["metadata"]["resourceVersion"] =
-        pod.metadata.resource_version.as_deref().unwrap_or_default().into();
+    write.body["metadata"]["resourceVersion"] = version.into();
     write
 }

@@ -1,7 +1,8 @@
 //! Pod failure policy and success policy.
 
 use k8s_openapi::api::batch::v1::{
-    JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern, SuccessPolicyRule,
+    JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
+    SuccessPolicyRule,
 };
 use k8s_openapi::api::core::v1::Pod;
 

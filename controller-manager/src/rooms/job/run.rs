@@ -24,7 +24,8 @@ pub trait Hands: Send + Sync {
     async fn make(&self, job: &Job, pods: Vec<Pod>) -> (i32, Option<String>);
     /// Deletes pods, letting them go before if their end is not to be counted. Gives those deleted, and what went
     /// wrong.
-    async fn remove<'a>(&self, job: &Job, pods: Vec<&'a Pod>, disown: bool) -> (Vec<&'a Pod>, Option<String>);
+    async fn remove<'a>(&self, job: &Job, pods: Vec<&'a Pod>, disown: bool)
+    -> (Vec<&'a Pod>, Option<String>);
     /// Lets pods go; gives the UIDs of those that are, and what went wrong.
     async fn free(&self, job: &Job, pods: &[&Pod]) -> (HashSet<String>, Option<String>);
     /// Replaces the status of the Job as it is given; answers with the new resource version.

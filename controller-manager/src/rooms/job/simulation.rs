@@ -14,9 +14,7 @@ use futures::future::BoxFuture;
 use http::{Method, Request, Response};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
-};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::client::Body;
 use kube::runtime::watcher::Event;
@@ -72,8 +70,7 @@ impl World {
         let selector = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}});
         let wants = job.spec.as_mut().unwrap();
         wants.selector = serde_json::from_value(selector.clone()).unwrap();
-        wants.template.metadata =
-            serde_json::from_value(json!({"labels": selector["matchLabels"]})).unwrap();
+        wants.template.metadata = serde_json::from_value(json!({"labels": selector["matchLabels"]})).unwrap();
         job.metadata.generation = Some(1);
         job.metadata.resource_version = Some("1".into());
         let parallelism = vec![(1, wants.parallelism.unwrap_or(1))];
@@ -181,7 +178,8 @@ impl World {
     fn patch(&mut self, at: usize, body: &Value) -> (u16, Value) {
         let pod = &self.pods[at];
         let meta = &body["metadata"];
-        let wrong = |key: &str, have: &Option<String>| meta[key].as_str().is_some_and(|v| Some(v) != have.as_deref());
+        let wrong =
+            |key: &str, have: &Option<String>| meta[key].as_str().is_some_and(|v| Some(v) != have.as_deref());
         if wrong("uid", &pod.metadata.uid) || wrong("resourceVersion", &pod.metadata.resource_version) {
             return failure(409, "Conflict");
         }
@@ -197,13 +195,26 @@ impl World {
     }
 
     fn delete(&mut self, at: usize, body: &Value) -> (u16, Value) {
-        if body["preconditions"]["uid"].as_str() != self.pods[at].metadata.uid.as_deref() {
+        let meta = &self.pods[at].metadata;
+        let wrong = |key: &str, have: &Option<String>| {
+            body["preconditions"][key].as_str().is_some_and(|v| Some(v) != have.as_deref())
+        };
+        if wrong("uid", &meta.uid) || wrong("resourceVersion", &meta.resource_version) {
             return failure(409, "Conflict");
         }
-        self.pods[at].metadata.deletion_timestamp.get_or_insert(Time(now()));
-        let answer = serde_json::to_value(&self.pods[at]).unwrap();
-        self.pod_changed(at);
-        (200, answer)
+        let id = meta.uid.clone();
+        if meta.deletion_timestamp.is_none() {
+            self.pods[at].metadata.deletion_timestamp = Some(Time(now()));
+            self.pod_changed(at);
+        }
+        let left = self.pods.iter().find(|p| p.metadata.uid == id);
+        (
+            200,
+            left.map_or_else(
+                || json!({"kind": "Status", "metadata": {}}),
+                |p| serde_json::to_value(p).unwrap(),
+            ),
+        )
     }
 
     fn put_status(&mut self, body: &Value) -> (u16, Value) {
@@ -253,7 +264,8 @@ impl World {
         let index = index_of(pod).filter(|i| *i < self.spec().completions.unwrap_or(0));
         let done = Indexes::parse(status.completed_indexes.as_deref().unwrap_or_default(), i32::MAX);
         let good = pods::phase(pod) == "Succeeded";
-        let by_index = indexed(self.spec()) && (index.is_none() || (good && index.is_some_and(|i| done.has(i))));
+        let by_index =
+            indexed(self.spec()) && (index.is_none() || (good && index.is_some_and(|i| done.has(i))));
         let ignored = failed(pod, self.spec()) && !judge(self.spec(), pod).counts();
         let success = holds(&self.job, "SuccessCriteriaMet").is_some() && !good;
         let over = finished(&self.job) || self.job.metadata.deletion_timestamp.is_some();
@@ -282,7 +294,9 @@ impl World {
         assert_eq!(grown(new.failed, old.failed), struck[1], "failed");
         let completions = self.spec().completions.unwrap_or(0);
         if indexed(self.spec()) {
-            let parse = |s: &JobStatus| Indexes::parse(s.completed_indexes.as_deref().unwrap_or_default(), completions);
+            let parse = |s: &JobStatus| {
+                Indexes::parse(s.completed_indexes.as_deref().unwrap_or_default(), completions)
+            };
             let (was, is) = (parse(&old), parse(new));
             assert_eq!(is.common(&was), was.total(), "an index is no longer complete");
             assert_eq!(new.succeeded.unwrap_or(0), is.total(), "succeeded");
@@ -334,8 +348,11 @@ impl World {
         let status = pod.status.as_mut().unwrap();
         status.phase = Some(phase.into());
         if phase != "Running" {
-            let ended =
-                ContainerStateTerminated { exit_code: code, finished_at: Some(Time(now())), ..Default::default() };
+            let ended = ContainerStateTerminated {
+                exit_code: code,
+                finished_at: Some(Time(now())),
+                ..Default::default()
+            };
             let state = ContainerState { terminated: Some(ended), ..Default::default() };
             let one = ContainerStatus { name: "c".into(), state: Some(state), ..Default::default() };
             status.container_statuses = Some(vec![one]);
@@ -362,20 +379,30 @@ impl World {
             }
             _ if !self.pods.is_empty() => {
                 let at = self.rng.random_range(0..self.pods.len());
-                self.pods[at].metadata.deletion_timestamp.get_or_insert(Time(now()));
+                if self.pods[at].metadata.deletion_timestamp.is_some() {
+                    return;
+                }
+                self.pods[at].metadata.deletion_timestamp = Some(Time(now()));
                 self.log.push(format!("{} is deleted by hand", uid(&self.pods[at].metadata)));
                 return self.pod_changed(at);
             }
             _ => return,
         }
         *self.job.metadata.generation.as_mut().unwrap() += 1;
-        self.log.push(format!("spec: suspend {:?}, parallelism {:?}", self.spec().suspend, self.spec().parallelism));
+        self.log.push(format!(
+            "spec: suspend {:?}, parallelism {:?}",
+            self.spec().suspend,
+            self.spec().parallelism
+        ));
         self.job_changed();
     }
 }
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
-    (code, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason, "message": reason}))
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": reason, "message": reason}),
+    )
 }
 
 /// A Job of any make.
@@ -388,10 +415,20 @@ fn spec(rng: &mut StdRng) -> String {
     text += &format!(", backoffLimit: {}", [2, 6, 50][rng.random_range(0..3)]);
     let policy = rng.random_bool(0.4);
     if policy {
-        let fail = if rng.random_bool(0.3) { ", {action: FailJob, onExitCodes: {operator: In, values: [4]}}" } else { "" };
-        text += &format!(", podFailurePolicy: {{rules: [{{action: Ignore, onExitCodes: {{operator: In, values: [3]}}}}{fail}]}}");
+        let fail = if rng.random_bool(0.3) {
+            ", {action: FailJob, onExitCodes: {operator: In, values: [4]}}"
+        } else {
+            ""
+        };
+        text += &format!(
+            ", podFailurePolicy: {{rules: [{{action: Ignore, onExitCodes: {{operator: In, values: [3]}}}}{fail}]}}"
+        );
     }
-    text += if policy || rng.random_bool(0.4) { ", podReplacementPolicy: Failed" } else { ", podReplacementPolicy: TerminatingOrFailed" };
+    text += if policy || rng.random_bool(0.4) {
+        ", podReplacementPolicy: Failed"
+    } else {
+        ", podReplacementPolicy: TerminatingOrFailed"
+    };
     if by_index {
         text += ", completionMode: Indexed";
         if rng.random_bool(0.5) {
@@ -442,7 +479,9 @@ fn manager(world: &Arc<Mutex<World>>) -> Arc<Room> {
         tasks,
     };
     let (jobs, all): (Cache<Job>, Cache<Pod>) = (Cache::detached(), Cache::detached());
-    jobs.add_index(BY_CONTROLLER, |job: &Job| controller(&job.metadata).map(|c| c.uid.clone()).into_iter().collect());
+    jobs.add_index(BY_CONTROLLER, |job: &Job| {
+        controller(&job.metadata).map(|c| c.uid.clone()).into_iter().collect()
+    });
     pods::index(&all);
     let mut room = Room::new(context, jobs, all);
     room.now = now;
@@ -536,14 +575,19 @@ async fn settle(world: &Arc<Mutex<World>>, room: &Room) {
 }
 
 fn run(seed: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let world = Arc::new(Mutex::new(World::new(seed)));
     let told = world.clone();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(history(&world))));
     // A broken promise may have been noticed inside the made-up server, whose lock is then still whole.
     if result.is_err() {
         let world = told.lock();
-        println!("seed {seed}\n{}\n{}", serde_json::to_string(&world.job.spec).unwrap(), world.log.join("\n"));
+        println!(
+            "seed {seed}\n{}\n{}",
+            serde_json::to_string(&world.job.spec).unwrap(),
+            world.log.join("\n")
+        );
         panic!("the history of seed {seed} breaks a promise");
     }
 }
@@ -552,7 +596,10 @@ fn run(seed: u64) {
 #[test]
 fn histories() {
     let range = std::env::var("JOB_SEEDS").ok();
-    let bounds = range.as_deref().and_then(|r| r.split_once("..")).map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
+    let bounds = range
+        .as_deref()
+        .and_then(|r| r.split_once(".."))
+        .map(|(a, b)| (a.parse().unwrap(), b.parse().unwrap()));
     let (from, to) = bounds.unwrap_or((0, 250));
     (from..to).for_each(run);
 }
@@ -566,6 +613,6 @@ fn a_pod_let_go_uncounted_is_noticed() {
     let mut pod = crate::testing::pod("a Succeeded node=n");
     pod.metadata.finalizers = Some(vec![FINALIZER.into()]);
     world.pods.push(pod);
-    let _ = world.patch(0, &json!({"metadata": {"uid": "uid-a", "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}));
+    let _ = world
+        .patch(0, &json!({"metadata": {"uid": "uid-a", "$deleteFromPrimitiveList/finalizers": [FINALIZER]}}));
 }
-

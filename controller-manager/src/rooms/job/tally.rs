@@ -113,13 +113,13 @@ fn ending(view: &View<'_>, acted: &Acted, active: i32) -> Option<Finish> {
         return (acted.deleted == view.active.len() as i32).then(|| finish.clone());
     }
     let complete = view.spec.completions.map_or(view.succeeded > 0, |c| view.succeeded >= c) && active == 0;
-    complete
-        .then(|| Finish::success("CompletionsReached", "Reached expected number of succeeded pods"))
+    complete.then(|| Finish::success("CompletionsReached", "Reached expected number of succeeded pods"))
 }
 
 fn suspension(view: &View<'_>, tally: &mut Tally<'_>, now: Timestamp) {
     let held = suspended(view.spec);
-    let (reason, message) = if held { ("JobSuspended", "Job suspended") } else { ("JobResumed", "Job resumed") };
+    let (reason, message) =
+        if held { ("JobSuspended", "Job suspended") } else { ("JobResumed", "Job resumed") };
     if !set_condition(&mut tally.status, "Suspended", held, reason, message, now) {
         return;
     }
@@ -240,6 +240,8 @@ pub fn conclude(job: &Job, tally: &Tally<'_>, status: &mut JobStatus, now: Times
     if open || status.terminating.unwrap_or(0) > 0 {
         return Vec::new();
     }
+    // One that was held back again has no time of start; what is over must have one.
+    status.start_time.get_or_insert(Time(now));
     let kind = if finish.failed { "Failed" } else { "Complete" };
     set_condition(status, kind, true, &finish.reason, &finish.message, now);
     if finish.failed {

@@ -9,9 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::backoff::Record;
 use super::indexes::Indexes;
-use super::pods::{
-    failed, failures_before, index_of, indexed, restarts, succeeded, tracked, valid_index,
-};
+use super::pods::{failed, failures_before, index_of, indexed, restarts, succeeded, tracked, valid_index};
 use super::policy::{Verdict, fails_job, judge, success};
 use crate::kit::meta::{uid, until};
 use crate::kit::pods;
@@ -147,9 +145,7 @@ impl<'a> View<'a> {
     fn count(&mut self) {
         let (good, bad) = noted(&self.observed.job);
         let new = |noted: &HashSet<&str>, is: &dyn Fn(&Pod) -> bool| -> Vec<&'a Pod> {
-            self.open()
-                .filter(|p| !noted.contains(uid(&p.metadata)) && self.relevant(p) && is(p))
-                .collect()
+            self.open().filter(|p| !noted.contains(uid(&p.metadata)) && self.relevant(p) && is(p)).collect()
         };
         let succeeded = new(&good, &succeeded);
         let failed = new(&bad, &|p| failed(p, self.spec));

@@ -142,4 +142,3 @@ pub fn wake(quotas: &control::Cache<ResourceQuota>, queue: &Queue<Key>, ns: &str
         queue.add_after(Key::of(&*quota), super::GATHER);
     }
 }
-

@@ -97,10 +97,16 @@ mod tests {
 
     #[test]
     fn what_must_be_looked_at() {
-        let q = quota(json!({"pods": "1", "secrets": "1", "count/jobs.batch": "1", "services": "1", "services.nodeports": "1", "odd": "1"}), json!({}));
+        let q = quota(
+            json!({"pods": "1", "secrets": "1", "count/jobs.batch": "1", "services": "1", "services.nodeports": "1", "odd": "1"}),
+            json!({}),
+        );
         let said = |scoped| {
             let all = resources(&hard(&q), scoped);
-            all.into_iter().map(|((_, plural), look)| format!("{plural}:{look}")).collect::<Vec<_>>().join(" ")
+            all.into_iter()
+                .map(|((_, plural), look)| format!("{plural}:{look}"))
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(said(false), "pods:false secrets:false services:true jobs:false");
         assert_eq!(said(true), "pods:true secrets:true services:true jobs:true");
@@ -113,7 +119,13 @@ mod tests {
         let pods = [pod("1", "Running"), pod("500m", "Pending"), pod("4", "Failed")];
         let used = sum(&json!({}), &hard(&q), &(String::new(), "pods".into()), &pods, now());
         assert_eq!(machinery::quota::pretty(&used), "limits.cpu=0,pods=2,requests.cpu=1500m");
-        let used = sum(&json!({"scopes": ["Terminating"]}), &hard(&q), &(String::new(), "pods".into()), &pods, now());
+        let used = sum(
+            &json!({"scopes": ["Terminating"]}),
+            &hard(&q),
+            &(String::new(), "pods".into()),
+            &pods,
+            now(),
+        );
         assert_eq!(machinery::quota::pretty(&used), "limits.cpu=0,pods=0,requests.cpu=0");
     }
 
@@ -121,7 +133,9 @@ mod tests {
     fn nothing_is_given_back_in_a_hurry() {
         let q = quota(json!({"pods": "9", "secrets": "9"}), json!({"pods": "5", "secrets": "1"}));
         let used = |pods: i64, secrets: i64| -> Amounts {
-            [("pods", pods), ("secrets", secrets)].map(|(n, v)| (n.to_string(), Quantity::new(v, Format::DecimalSi))).into()
+            [("pods", pods), ("secrets", secrets)]
+                .map(|(n, v)| (n.to_string(), Quantity::new(v, Format::DecimalSi)))
+                .into()
         };
         let said = |used: &Amounts, at_rest| {
             let (status, all) = status(&q, used, at_rest);

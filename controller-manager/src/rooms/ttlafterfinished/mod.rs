@@ -72,10 +72,14 @@ mod tests {
     #[test]
     fn time_left() {
         let left = |ttl: &str, condition: &str, meta: &str| {
-            let text = format!("{{metadata: {{{meta}}}, spec: {{template: {{}}, {ttl}}}, status: {{conditions: [{condition}]}}}}");
+            let text = format!(
+                "{{metadata: {{{meta}}}, spec: {{template: {{}}, {ttl}}}, status: {{conditions: [{condition}]}}}}"
+            );
             left(&serde_yaml::from_str(&text).unwrap(), now()).map(|d| d.as_secs())
         };
-        let over = |kind: &str| format!("{{type: {kind}, status: 'True', lastTransitionTime: '2026-01-01T09:59:00Z'}}");
+        let over = |kind: &str| {
+            format!("{{type: {kind}, status: 'True', lastTransitionTime: '2026-01-01T09:59:00Z'}}")
+        };
         assert_eq!(left("ttlSecondsAfterFinished: 90", &over("Complete"), ""), Some(30));
         assert_eq!(left("ttlSecondsAfterFinished: 0", &over("Failed"), ""), Some(0));
         assert_eq!(left("ttlSecondsAfterFinished: 90", &over("FailureTarget"), ""), None);
