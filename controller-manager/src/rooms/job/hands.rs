@@ -8,6 +8,7 @@ use control::events::reference;
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
 
 use super::observe::Room;
 use super::pods::{disown, free, tracked};
@@ -102,7 +103,7 @@ impl Room {
             }
             Err(failure) => {
                 // Where it may have been made after all it is waited for: a second one would be one too many.
-                if !failure.uncertain() {
+                if !failure.uncertain() || self.was_not_made(write, &failure).await {
                     self.expectations.created(key);
                 }
                 if !failure.namespace_terminating() {
@@ -123,6 +124,16 @@ impl Room {
             },
             other => other.map(drop),
         }
+    }
+
+    /// Whether a failed creation has certainly left nothing. One without any answer may still be under way.
+    async fn was_not_made(&self, write: &Write, failure: &Failure) -> bool {
+        if failure.code != 500 {
+            return false;
+        }
+        let api: Api<Pod> = Api::namespaced(self.context.writer.client(), &write.namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={}", write.name));
+        api.list_metadata(&named).await.is_ok_and(|found| found.items.is_empty())
     }
 
     async fn remove_one(&self, key: &Key, job: &Job, pod: &Pod, disowned: bool) -> Result<(), Failure> {

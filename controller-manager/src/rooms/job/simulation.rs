@@ -144,6 +144,12 @@ impl World {
         if path.ends_with("/jobs/j/status") && method == Method::PUT {
             return self.put_status(body);
         }
+        if method == Method::GET && path.contains("/pods?") {
+            let items: Vec<Value> = (self.pods.iter().filter(|p| path.ends_with(name(&p.metadata))))
+                .map(|p| json!({"metadata": p.metadata}))
+                .collect();
+            return (200, json!({"metadata": {}, "items": items}));
+        }
         if path.ends_with("/jobs/j") && method == Method::GET {
             return (200, serde_json::to_value(&self.job).unwrap());
         }
@@ -459,7 +465,11 @@ impl tower::Service<Request<Body>> for Server {
             let (parts, body) = request.into_parts();
             let bytes = body.collect_bytes().await.unwrap_or_default();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-            let (code, answer) = world.lock().answer(&parts.method, parts.uri.path(), body);
+            let path = match parts.method {
+                Method::GET => parts.uri.to_string(),
+                _ => parts.uri.path().to_string(),
+            };
+            let (code, answer) = world.lock().answer(&parts.method, &path, body);
             Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
         })
     }
