@@ -167,8 +167,13 @@ impl Room {
             other => other?,
         };
         if let Some(version) = gone.metadata.resource_version.filter(|_| disowned && tracked(pod)) {
-            // If this fails the pod's end is counted as it comes, which is not what was meant but loses nothing.
-            if let Err(failure) = self.context.writer.send(&disown(pod, &version)).await {
+            // Its node may have told of it since, which is no end yet: once more, as it is. If that fails too the
+            // pod's end is counted as it comes, which is not what was meant but loses nothing.
+            let mut tried = self.context.writer.send(&disown(pod, &version)).await;
+            if tried.as_ref().is_err_and(Failure::conflict) {
+                tried = self.context.writer.send(&free(pod)).await;
+            }
+            if let Err(failure) = tried {
                 tracing::debug!(%failure, "pod could not be disowned");
             }
         }

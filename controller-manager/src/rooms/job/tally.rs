@@ -194,6 +194,10 @@ fn noted_as(view: &View<'_>, tally: &Tally<'_>, pod: &Pod) -> Option<bool> {
     if succeeded(pod) {
         return Some(true);
     }
+    // What is cleared away because enough succeeded has not failed.
+    if tally.finish.as_ref().is_some_and(|f| !f.failed) && !pods::finished(pod) {
+        return None;
+    }
     // Whatever still runs when a Job fails has failed with it.
     let over = tally.finish.as_ref().is_some_and(|f| f.failed);
     ((failed(pod, view.spec) || over) && judge(view.spec, pod).counts()).then_some(false)
