@@ -43,6 +43,11 @@ pub fn all() -> Vec<Controller> {
         "replicationcontroller-controller" "replicationcontroller" "replication-controller" on replicaset::start_replication_controllers;
         "statefulset-controller" "statefulset" "statefulset-controller" on statefulset::start;
         "daemonset-controller" "daemonset" "daemon-set-controller" on daemonset::start;
+        "job-controller" "job" "job-controller" on job::start;
+        "cronjob-controller" "cronjob" "cronjob-controller" on cronjob::start;
+        "ttl-after-finished-controller" "ttl-after-finished" "ttl-after-finished-controller" on ttlafterfinished::start;
+        "disruption-controller" "disruption" "disruption-controller" on disruption::start;
+        "resourcequota-controller" "resourcequota" "resourcequota-controller" on resourcequota::start;
         // Services
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;

@@ -13,6 +13,7 @@ pub mod pod_security;
 pub mod pod_topology_labels;
 pub mod pods;
 pub mod priority;
+pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
 pub mod taint_nodes_by_condition;
@@ -118,8 +119,8 @@ enum Switch {
 
 /// All plugins, in upstream's order. Places are kept, in this order, for: StorageObjectInUseProtection after
 /// DefaultStorageClass (once a controller takes the finalizers off again); and at the
-/// end MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy, ValidatingAdmissionWebhook and
-/// ResourceQuota.
+/// end, before ResourceQuota, MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy and
+/// ValidatingAdmissionWebhook.
 fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugin>)> {
     use Switch::{Always, Off, On};
     let o = || objects.clone();
@@ -146,11 +147,12 @@ fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugi
         (On, Arc::new(certificates::SubjectRestriction)),
         (On, Arc::new(default_class::DefaultClass { objects: o(), which: &default_class::INGRESS })),
         (On, Arc::new(pod_topology_labels::PodTopologyLabels { objects: o() })),
+        (On, Arc::new(resource_quota::ResourceQuota::new(o()))),
     ]
 }
 
 /// Upstream's plugins that may be named by flags and do nothing here yet.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 23] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "AlwaysPullImages",
@@ -171,7 +173,6 @@ const KNOWN: [&str; 24] = [
     "PodNodeSelector",
     "PodResizeValidator",
     "PodTolerationRestriction",
-    "ResourceQuota",
     "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
@@ -249,6 +250,7 @@ mod tests {
                 "CertificateSubjectRestriction",
                 "DefaultIngressClass",
                 "PodTopologyLabels",
+                "ResourceQuota",
             ]
         );
     }

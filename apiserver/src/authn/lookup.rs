@@ -24,10 +24,11 @@ pub trait Lookup: Send + Sync {
 }
 
 /// What nearly every write is decided by: small and few, so worth keeping parsed.
-const OFTEN_READ: [&str; 6] = [
+const OFTEN_READ: [&str; 7] = [
     "namespaces",
     "serviceaccounts",
     "limitranges",
+    "resourcequotas",
     "priorityclasses.scheduling.k8s.io",
     "runtimeclasses.node.k8s.io",
     "storageclasses.storage.k8s.io",

@@ -329,6 +329,11 @@ impl Failure {
         self.code == 409 && self.reason == "Conflict"
     }
 
+    /// Nobody knows whether it was done: no answer, or one that the server's own trouble made.
+    pub fn uncertain(&self) -> bool {
+        self.code == 0 || self.code >= 500
+    }
+
     /// The object is not acceptable.
     pub fn invalid(&self) -> bool {
         self.code == 422

@@ -6,6 +6,7 @@ pub mod kinds;
 pub mod meta;
 pub mod names;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

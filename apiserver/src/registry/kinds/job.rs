@@ -349,13 +349,18 @@ fn validate_status(new: &Value, old: &Value, errs: &mut Errs) {
             );
         }
     }
-    if holds(a, "Complete") && holds(a, "Failed") {
-        errs.invalid(
-            &path.f("conditions"),
-            a.get("conditions").cloned().unwrap_or_default(),
-            "cannot set Complete=True and Failed=True conditions",
-        );
+    if !same_at(a, b, "conditions") {
+        contradictions(a, &|kind| holds(a, kind), &path, errs);
     }
+    let over = holds(a, "Complete") || holds(a, "Failed");
+    let idle = i(get(new, "spec").unwrap_or(&Value::Null), "completions") == Some(0);
+    if over && !set(a, "startTime") && !(idle && at(new, &["spec", "suspend"]) == Some(&Value::Bool(true))) {
+        errs.required(&path.f("startTime"), "startTime is required for finished job");
+    }
+    if holds(a, "Complete") && !set(a, "completionTime") {
+        errs.required(&path.f("completionTime"), "completionTime is required for Complete jobs");
+    }
+    counts(a, b, over, &path, errs);
     if set(b, "completionTime") && !same_at(a, b, "completionTime") {
         errs.immutable(&path.f("completionTime"), a.get("completionTime"), b.get("completionTime"));
     }
@@ -369,6 +374,62 @@ fn validate_status(new: &Value, old: &Value, errs: &mut Errs) {
     uncounted(a, &path.f("uncountedTerminatedPods"), errs);
     if i(a, "failed").unwrap_or(0) < i(b, "failed").unwrap_or(0) {
         errs.invalid(&path.f("failed"), i(a, "failed").unwrap_or(0), "cannot be decreased");
+    }
+}
+
+/// Ends that exclude each other, and ends that were not headed for.
+fn contradictions(status: &Value, holds: &dyn Fn(&str) -> bool, path: &At<'_>, errs: &mut Errs) {
+    let mut refuse = |why: &str| {
+        errs.invalid(
+            &path.f("conditions"),
+            status.get("conditions").cloned().unwrap_or_default(),
+            why.to_owned(),
+        );
+    };
+    for (one, other) in [
+        ("Complete", "Failed"),
+        ("Complete", "FailureTarget"),
+        ("SuccessCriteriaMet", "FailureTarget"),
+        ("SuccessCriteriaMet", "Failed"),
+    ] {
+        if holds(one) && holds(other) {
+            refuse(&format!("cannot set {one}=True and {other}=True conditions"));
+        }
+    }
+    for (end, before) in [("Failed", "FailureTarget"), ("Complete", "SuccessCriteriaMet")] {
+        if holds(end) && !holds(before) {
+            refuse(&format!("cannot set {end}=True condition without the {before}=true condition"));
+        }
+    }
+}
+
+/// Counts that fit each other, and what must be over when the job is.
+fn counts(a: &Value, b: &Value, over: bool, path: &At<'_>, errs: &mut Errs) {
+    let number = |v: &Value, key: &str| i(v, key).unwrap_or(0);
+    let changed = |key: &str| number(a, key) != number(b, key);
+    if (changed("ready") || changed("active")) && number(a, "ready") > number(a, "active") {
+        errs.invalid(&path.f("ready"), number(a, "ready"), "cannot set more ready pods than active");
+    }
+    if !over {
+        return;
+    }
+    for (key, why) in [
+        ("active", "active>0 is invalid for finished job"),
+        ("terminating", "terminating>0 is invalid for finished job"),
+    ] {
+        if number(a, key) > 0 && changed(key) {
+            errs.invalid(&path.f(key), number(a, key), why);
+        }
+    }
+    let left = get(a, "uncountedTerminatedPods")
+        .is_some_and(|u| ["succeeded", "failed"].iter().any(|k| strs(u, k).next().is_some()));
+    if left && !same_at(a, b, "uncountedTerminatedPods") {
+        let value = a.get("uncountedTerminatedPods").cloned().unwrap_or_default();
+        errs.invalid(
+            &path.f("uncountedTerminatedPods"),
+            value,
+            "uncountedTerminatedPods needs to be empty for finished job",
+        );
     }
 }
 
