@@ -9,10 +9,12 @@
 
 pub mod binder;
 pub mod config;
+pub mod extender;
 pub mod framework;
 pub mod metrics;
 pub mod model;
 pub mod plugins;
+pub mod preemption;
 pub mod queue;
 pub mod run;
 pub mod schedule;

@@ -1,6 +1,5 @@
 //! Puts the daemon together and runs it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
 use crate::config::{File, Flags, ProfileFile};
-use crate::framework::cycle::Profile;
+use crate::framework::profile::Profile;
 use crate::metrics::Counts;
+use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
 use crate::plugins;
-use crate::queue::{Queue, WakeTable};
+use crate::queue::Queue;
 use crate::schedule::Scheduler;
 use crate::state::State;
 
@@ -68,18 +68,18 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
 }
 
 fn assemble(file: &File, client: &kube::Client, metrics: &Arc<Metrics>, tasks: &Tasks) -> Arc<Scheduler> {
-    let profiles = profiles(file);
+    let profiles = Arc::new(profiles(file));
     let (first, last) = file.backoff();
-    let state = State::new(Queue::new(wake_table(&profiles), first, last));
+    let state = State::new(Queue::new(first, last), profiles.clone());
     let events = Recorder::start(client.clone(), "default-scheduler", None, tasks);
     Scheduler::new(state, profiles, Binder::new(client.clone(), events), Counts::register(metrics))
 }
 
 fn profiles(file: &File) -> Vec<Profile> {
     let one = |p: &ProfileFile| Profile {
-        name: p.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into()),
-        plugins: plugins::default_set(),
+        name: p.scheduler_name.clone().unwrap_or_else(|| plugins::DEFAULT_SCHEDULER.into()),
         percentage: p.percentage_of_nodes_to_score.or(file.percentage_of_nodes_to_score).unwrap_or(0),
+        ..plugins::default_profile()
     };
     if file.profiles.is_empty() {
         vec![one(&ProfileFile::default())]
@@ -88,22 +88,12 @@ fn profiles(file: &File) -> Vec<Profile> {
     }
 }
 
-/// Which plugins' refusals each happening could change.
-pub fn wake_table(profiles: &[Profile]) -> WakeTable {
-    let mut table: WakeTable = HashMap::new();
-    for (plugin, _) in profiles.iter().flat_map(|p| &p.plugins) {
-        for happening in plugin.woken_by() {
-            table.entry(*happening).or_default().insert(plugin.name());
-        }
-    }
-    table
-}
-
 /// Feeds the state from the caches. A standby follows too, so that it can take over at once.
 fn follow(scheduler: &Arc<Scheduler>, caches: &Caches) {
     let me = scheduler.clone();
     caches.with::<Node>(|| Options::default().trim(trim_node)).handle(move |event| {
-        me.state.lock().node_changed(&event.key.name, event.new.as_deref(), Instant::now());
+        let node = event.new.as_deref().map(NodeSpec::of);
+        me.state.lock().node_changed(&event.key.name, node, Instant::now());
         me.wake.notify_one();
     });
     let me = scheduler.clone();
@@ -116,7 +106,7 @@ fn follow(scheduler: &Arc<Scheduler>, caches: &Caches) {
             state.pod_gone(&uid(old), Instant::now());
         }
         if let Some(pod) = &event.new {
-            state.pod_seen(Arc::new(PodInfo::of(pod)), &me.profiles, Instant::now());
+            state.pod_seen(Arc::new(PodInfo::of(pod)), Instant::now());
         }
         drop(state);
         me.wake.notify_one();

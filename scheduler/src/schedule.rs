@@ -9,8 +9,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
-use crate::framework::cycle::{Outcome, Profile};
+use crate::framework::cycle::Found;
+use crate::framework::message::Refusal;
+use crate::framework::preempt::{self, Candidate};
+use crate::framework::profile::Profile;
 use crate::metrics::Counts;
+use crate::model::pod::PodInfo;
 use crate::queue::Queued;
 use crate::state::State;
 
@@ -20,6 +24,14 @@ const WRITES: usize = 64;
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 
+/// What becomes of a pod.
+enum Decision {
+    /// It was assumed on this node.
+    Node(String),
+    /// It fits nowhere; on one node others are pushed away for it.
+    Refused(Refusal, Option<Candidate>),
+}
+
 /// Everything the loop needs, shared with the handlers of the caches.
 pub struct Scheduler {
     /// What is known.
@@ -27,15 +39,15 @@ pub struct Scheduler {
     /// Rung when something was put into the queue.
     pub wake: Notify,
     /// Profiles by scheduler name.
-    pub profiles: Vec<Profile>,
-    binder: Binder,
+    pub profiles: Arc<Vec<Profile>>,
+    pub(crate) binder: Binder,
     counts: Counts,
     writes: Arc<Semaphore>,
 }
 
 impl Scheduler {
     /// A scheduler that has seen nothing yet.
-    pub fn new(state: State, profiles: Vec<Profile>, binder: Binder, counts: Counts) -> Arc<Self> {
+    pub fn new(state: State, profiles: Arc<Vec<Profile>>, binder: Binder, counts: Counts) -> Arc<Self> {
         let writes = Arc::new(Semaphore::new(WRITES));
         Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), profiles, binder, counts, writes })
     }
@@ -79,38 +91,56 @@ impl Scheduler {
             return self.state.lock().queue().done(&queued.pod.uid);
         };
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
-        let outcome = self.decide(profile, &queued);
         let me = self.clone();
-        let name = profile.name.clone();
-        match outcome.choice {
-            Ok(node) => {
-                self.state.lock().assume(&queued, &node);
+        match self.decide(profile, &queued) {
+            Decision::Node(node) => {
+                let name = profile.name.clone();
                 tokio::spawn(async move {
                     me.bind(queued, &node, &name, begin).await;
                     drop(permit);
                 });
             }
-            Err(refusal) => {
+            Decision::Refused(refusal, chosen) => {
                 tracing::debug!(pod = queued.pod.key(), refusal = refusal.message(), "unschedulable");
-                self.counts.attempt("unschedulable", &name, begin.elapsed());
+                self.counts.attempt("unschedulable", &profile.name, begin.elapsed());
                 let pod = queued.pod.clone();
-                self.state.lock().queue().refused(queued, refusal.plugins.clone(), Instant::now());
+                let held = chosen.is_some();
+                self.state.lock().refused(queued, refusal.plugins.clone(), held, Instant::now());
                 tokio::spawn(async move {
-                    me.binder.refuse(&pod, &refusal).await;
+                    let node = chosen.as_ref().map(|c| c.node.clone());
+                    me.binder.refuse(&pod, &refusal, node.as_deref()).await;
+                    if let Some(chosen) = chosen {
+                        me.push_away(pod, chosen).await;
+                    }
                     drop(permit);
                 });
             }
         }
     }
 
-    fn decide(&self, profile: &Profile, queued: &Queued) -> Outcome {
-        let (snapshot, start) = {
-            let state = self.state.lock();
-            (state.snapshot(), state.next_start())
+    fn decide(&self, profile: &Profile, queued: &Queued) -> Decision {
+        let mut state = self.state.lock();
+        let start = state.next_start();
+        let pod = &queued.pod;
+        let found = profile.find(pod, state.all(), start, true);
+        let next_start = found.next_start;
+        let node = match found.feasible.as_slice() {
+            [] => None,
+            [only] => Some(*only),
+            feasible => {
+                Some(profile.best(pod, state.all(), feasible, &[], &mut |n| rand::random_range(0..n.max(1))))
+            }
         };
-        let outcome = profile.decide(&queued.pod, &snapshot, start, &mut |n| rand::random_range(0..n.max(1)));
-        self.state.lock().set_next_start(outcome.next_start);
-        outcome
+        let decision = match node {
+            Some(slot) => {
+                let node = state.all().node(slot).name().to_string();
+                state.assume(queued, &node, Instant::now());
+                Decision::Node(node)
+            }
+            None => preempt(profile, pod, &mut state, found),
+        };
+        state.set_next_start(next_start);
+        decision
     }
 
     async fn bind(&self, queued: Queued, node: &str, profile: &str, begin: Instant) {
@@ -130,6 +160,29 @@ impl Scheduler {
                     self.binder.fail(&pod, &error).await;
                 }
             }
+        }
+    }
+}
+
+/// Looks for others to push away; what comes of it is part of the refusal.
+fn preempt(profile: &Profile, pod: &Arc<PodInfo>, state: &mut State, mut found: Found<'_>) -> Decision {
+    let mut refusal = std::mem::take(&mut found.refusal);
+    let Some(args) = profile.preemption.filter(|_| refusal.nodes > 0) else {
+        return Decision::Refused(refusal, None);
+    };
+    let offset = rand::random_range(0..found.refused.len().max(1));
+    match preempt::candidates(pod, state.all(), &found, args, offset) {
+        Ok(candidates) => {
+            refusal.plugins.insert(crate::preemption::NAME);
+            let chosen = preempt::choose(candidates);
+            if let Some(chosen) = &chosen {
+                state.nominate(pod, &chosen.node);
+            }
+            Decision::Refused(refusal, chosen)
+        }
+        Err(why) => {
+            refusal.after = Some(why);
+            Decision::Refused(refusal, None)
         }
     }
 }
