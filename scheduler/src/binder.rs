@@ -44,6 +44,17 @@ impl Binder {
         Ok(())
     }
 
+    /// The client behind it.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// Says where the pod will go once what it needs there is ready.
+    pub async fn expect(&self, pod: &PodInfo, node: &str) {
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}});
+        self.patch(pod, Patch::Strategic(patch)).await;
+    }
+
     /// Says that an extender wrote the choice.
     pub fn bound(&self, pod: &PodInfo, node: &str) {
         let message = format!("Successfully assigned {} to {node}", pod.key());

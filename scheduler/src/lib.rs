@@ -9,7 +9,9 @@
 
 pub mod binder;
 pub mod config;
+pub mod configuration;
 pub mod extender;
+pub mod follow;
 pub mod framework;
 pub mod metrics;
 pub mod model;
@@ -19,6 +21,7 @@ pub mod queue;
 pub mod run;
 pub mod schedule;
 pub mod state;
+pub mod volumes;
 
 #[cfg(test)]
 mod testing;

@@ -21,7 +21,12 @@ impl Scheduler {
         self.clear_lesser(&pod, &chosen.node).await;
         let result = self.evict_all(&pod, &chosen).await;
         if let Err(error) = &result {
-            tracing::warn!(pod = pod.key(), node = chosen.node, error = format!("{error:#}"), "preemption failed");
+            tracing::warn!(
+                pod = pod.key(),
+                node = chosen.node,
+                error = format!("{error:#}"),
+                "preemption failed"
+            );
         }
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -37,7 +42,8 @@ impl Scheduler {
     async fn evict_all(&self, pod: &PodInfo, chosen: &Candidate) -> anyhow::Result<()> {
         let Some((last, others)) = chosen.victims.split_last() else { return Ok(()) };
         let pending: Vec<_> = others.iter().map(|v| self.evict(pod, v, &chosen.node)).collect();
-        let results: Vec<anyhow::Result<()>> = stream::iter(pending).buffer_unordered(AT_ONCE).collect().await;
+        let results: Vec<anyhow::Result<()>> =
+            stream::iter(pending).buffer_unordered(AT_ONCE).collect().await;
         results.into_iter().collect::<anyhow::Result<()>>()?;
         // Its going is what lets the pod be tried: by then all others must have been told.
         self.evict(pod, last, &chosen.node).await

@@ -1,22 +1,27 @@
 //! The loop: take the next pod, decide, assume, write on the side.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
+use crate::extender::client::Client;
+use crate::follow::Whole;
 use crate::framework::cycle::Found;
 use crate::framework::message::Refusal;
 use crate::framework::preempt::{self, Candidate};
 use crate::framework::profile::Profile;
 use crate::metrics::Counts;
 use crate::model::pod::PodInfo;
+use crate::plugins::volume_binding::{self, Step};
 use crate::queue::Queued;
 use crate::state::State;
+use crate::volumes;
 
 /// Writes under way at once; beyond it the loop waits, which bounds memory and leaves room in the API server, which by
 /// default works on 200 writes at a time.
@@ -25,11 +30,13 @@ const WRITES: usize = 64;
 const FLUSH: Duration = Duration::from_secs(30);
 
 /// What becomes of a pod.
-enum Decision {
-    /// It was assumed on this node.
-    Node(String),
+pub(crate) enum Decision {
+    /// It was assumed on this node; its claims need these steps.
+    Node(String, Vec<Step>),
     /// It fits nowhere; on one node others are pushed away for it.
     Refused(Refusal, Option<Candidate>),
+    /// It could not be decided.
+    Failed(anyhow::Error),
 }
 
 /// Everything the loop needs, shared with the handlers of the caches.
@@ -43,13 +50,42 @@ pub struct Scheduler {
     pub(crate) binder: Binder,
     counts: Counts,
     writes: Arc<Semaphore>,
+    /// Rung when a claim changed.
+    pub(crate) storage: Notify,
+    pub(crate) extenders: Vec<Client>,
+    pub(crate) whole: OnceLock<Whole>,
 }
 
 impl Scheduler {
     /// A scheduler that has seen nothing yet.
-    pub fn new(state: State, profiles: Arc<Vec<Profile>>, binder: Binder, counts: Counts) -> Arc<Self> {
-        let writes = Arc::new(Semaphore::new(WRITES));
-        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), profiles, binder, counts, writes })
+    pub fn new(
+        state: State,
+        profiles: Arc<Vec<Profile>>,
+        binder: Binder,
+        counts: Counts,
+        extenders: Vec<Client>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            profiles,
+            binder,
+            counts,
+            writes: Arc::new(Semaphore::new(WRITES)),
+            storage: Notify::new(),
+            extenders,
+            whole: OnceLock::new(),
+        })
+    }
+
+    /// Whether other programs have a say, which want to see whole objects.
+    pub fn has_extenders(&self) -> bool {
+        !self.extenders.is_empty()
+    }
+
+    /// Keeps the caches that extenders are shown from.
+    pub fn keep(&self, whole: Whole) {
+        let _ = self.whole.set(whole);
     }
 
     /// Schedules until cancelled; then waits for the writes under way.
@@ -92,11 +128,11 @@ impl Scheduler {
         };
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
         let me = self.clone();
-        match self.decide(profile, &queued) {
-            Decision::Node(node) => {
-                let name = profile.name.clone();
+        match self.decide(profile, &queued).await {
+            Decision::Node(node, steps) => {
+                let profile = profile.clone();
                 tokio::spawn(async move {
-                    me.bind(queued, &node, &name, begin).await;
+                    me.bind(queued, &node, &steps, &profile, begin).await;
                     drop(permit);
                 });
             }
@@ -115,45 +151,49 @@ impl Scheduler {
                     drop(permit);
                 });
             }
+            Decision::Failed(error) => {
+                self.counts.attempt("error", &profile.name, begin.elapsed());
+                let pod = queued.pod.clone();
+                self.state.lock().refused(queued, Default::default(), false, Instant::now());
+                tokio::spawn(async move {
+                    me.binder.fail(&pod, &error).await;
+                    drop(permit);
+                });
+            }
         }
     }
 
-    fn decide(&self, profile: &Profile, queued: &Queued) -> Decision {
+    async fn decide(&self, profile: &Profile, queued: &Queued) -> Decision {
+        if self.extenders.iter().any(|e| e.config.concerns(&queued.pod)) {
+            return self.decide_with_extenders(profile, queued).await;
+        }
         let mut state = self.state.lock();
         let start = state.next_start();
         let pod = &queued.pod;
         let found = profile.find(pod, state.all(), start, true);
-        let next_start = found.next_start;
-        let node = match found.feasible.as_slice() {
-            [] => None,
-            [only] => Some(*only),
+        state.set_next_start(found.next_start);
+        match found.feasible.as_slice() {
+            [] => preempt(profile, pod, &mut state, found),
+            [only] => take(profile, queued, &mut state, *only),
             feasible => {
-                Some(profile.best(pod, state.all(), feasible, &[], &mut |n| rand::random_range(0..n.max(1))))
+                let slot = profile.best(pod, state.all(), feasible, &[], &mut random);
+                take(profile, queued, &mut state, slot)
             }
-        };
-        let decision = match node {
-            Some(slot) => {
-                let node = state.all().node(slot).name().to_string();
-                state.assume(queued, &node, Instant::now());
-                Decision::Node(node)
-            }
-            None => preempt(profile, pod, &mut state, found),
-        };
-        state.set_next_start(next_start);
-        decision
+        }
     }
 
-    async fn bind(&self, queued: Queued, node: &str, profile: &str, begin: Instant) {
-        match self.binder.bind(&queued.pod, node).await {
+    async fn bind(&self, queued: Queued, node: &str, steps: &[Step], profile: &Profile, begin: Instant) {
+        match self.write(&queued.pod, node, steps, profile).await {
             Ok(()) => {
-                self.counts.attempt("scheduled", profile, begin.elapsed());
+                self.counts.attempt("scheduled", &profile.name, begin.elapsed());
                 tracing::debug!(pod = queued.pod.key(), node, "bound");
                 self.state.lock().bound(&queued.pod.uid);
             }
             Err(error) => {
-                self.counts.attempt("error", profile, begin.elapsed());
+                self.counts.attempt("error", &profile.name, begin.elapsed());
                 tracing::warn!(pod = queued.pod.key(), node, error = format!("{error:#}"), "binding failed");
                 let pod = queued.pod.clone();
+                self.release_volumes(steps);
                 self.state.lock().forget(queued, Instant::now());
                 self.wake.notify_one();
                 if !gone(&error) {
@@ -162,29 +202,79 @@ impl Scheduler {
             }
         }
     }
+
+    async fn write(&self, pod: &PodInfo, node: &str, steps: &[Step], profile: &Profile) -> Result<()> {
+        if let Some(limit) = profile.bind_volumes {
+            self.bind_volumes(pod, node, steps, limit).await?;
+        }
+        let mut binders =
+            self.extenders.iter().filter(|e| !e.config.bind.is_empty() && e.config.concerns(pod));
+        if let Some(extender) = binders.next() {
+            extender.bind(pod, node).await?;
+            self.binder.bound(pod, node);
+            return Ok(());
+        }
+        ensure!(profile.binds, "no plugin of profile {} binds", profile.name);
+        self.binder.bind(pod, node).await
+    }
+}
+
+fn random(n: usize) -> usize {
+    rand::random_range(0..n.max(1))
+}
+
+/// The pod is counted on the chosen node from now on, and its volumes set aside.
+pub(crate) fn take(profile: &Profile, queued: &Queued, state: &mut State, slot: u32) -> Decision {
+    let node = state.all().node(slot).spec.clone();
+    let mut steps = Vec::new();
+    if profile.bind_volumes.is_some() && queued.pod.volumes.is_some() {
+        steps = volume_binding::plan(&queued.pod, &node, state.all());
+        volumes::set_aside(state.all(), &steps);
+    }
+    state.assume(queued, &node.name, Instant::now());
+    Decision::Node(node.name.clone(), steps)
 }
 
 /// Looks for others to push away; what comes of it is part of the refusal.
 fn preempt(profile: &Profile, pod: &Arc<PodInfo>, state: &mut State, mut found: Found<'_>) -> Decision {
     let mut refusal = std::mem::take(&mut found.refusal);
-    let Some(args) = profile.preemption.filter(|_| refusal.nodes > 0) else {
-        return Decision::Refused(refusal, None);
-    };
-    let offset = rand::random_range(0..found.refused.len().max(1));
-    match preempt::candidates(pod, state.all(), &found, args, offset) {
-        Ok(candidates) => {
-            refusal.plugins.insert(crate::preemption::NAME);
-            let chosen = preempt::choose(candidates);
-            if let Some(chosen) = &chosen {
-                state.nominate(pod, &chosen.node);
-            }
-            Decision::Refused(refusal, chosen)
-        }
+    match candidates(profile, pod, state, &found, &mut refusal) {
+        Some(candidates) => nominate(pod, state, refusal, candidates),
+        None => Decision::Refused(refusal, None),
+    }
+}
+
+/// Candidates for preemption; without any the refusal says why.
+pub(crate) fn candidates(
+    profile: &Profile,
+    pod: &Arc<PodInfo>,
+    state: &mut State,
+    found: &Found<'_>,
+    refusal: &mut Refusal,
+) -> Option<Vec<Candidate>> {
+    let args = profile.preemption.filter(|_| refusal.nodes > 0)?;
+    match preempt::candidates(pod, state.all(), found, args, random(found.refused.len())) {
+        Ok(candidates) => Some(candidates),
         Err(why) => {
             refusal.after = Some(why);
-            Decision::Refused(refusal, None)
+            None
         }
     }
+}
+
+/// Chooses among the candidates and keeps the place on the node.
+pub(crate) fn nominate(
+    pod: &Arc<PodInfo>,
+    state: &mut State,
+    mut refusal: Refusal,
+    candidates: Vec<Candidate>,
+) -> Decision {
+    refusal.plugins.insert(crate::preemption::NAME);
+    let chosen = preempt::choose(candidates);
+    if let Some(chosen) = &chosen {
+        state.nominate(pod, &chosen.node);
+    }
+    Decision::Refused(refusal, chosen)
 }
 
 /// The pod was deleted, or replaced, or bound by someone else meanwhile: no news for its owner.

@@ -45,7 +45,8 @@ fn hint(
         return false;
     }
     let bit = what.kind().bit();
-    let mut waits = queued.refused_by.iter().filter(|name| wakes.get(*name).is_none_or(|w| w & bit != 0)).peekable();
+    let mut waits =
+        queued.refused_by.iter().filter(|name| wakes.get(*name).is_none_or(|w| w & bit != 0)).peekable();
     if waits.peek().is_none() {
         return false;
     }
@@ -232,7 +233,8 @@ impl State {
             queued.pod = pod.clone();
         }
         queued.held = held;
-        queued.waits_for = plugins.iter().fold(0, |bits, p| bits | self.wakes.get(p).copied().unwrap_or(u32::MAX));
+        queued.waits_for =
+            plugins.iter().fold(0, |bits, p| bits | self.wakes.get(p).copied().unwrap_or(u32::MAX));
         let Self { all, queue, profiles, wakes, .. } = self;
         queue.refused(queued, plugins, &|q, w| hint(profiles, wakes, all, q, w), now);
     }

@@ -152,7 +152,8 @@ impl Found<'_> {
     /// A node that is being cleared for the pod is looked at first, and is enough if it will do.
     fn try_nominated(&mut self, pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>) -> bool {
         let Some(slot) = pod.nominated.as_deref().and_then(|n| all.slot(n)) else { return false };
-        if asked.only.as_ref().is_some_and(|only| !only.contains(&slot)) || asked.ask(pod, all, slot).is_err() {
+        if asked.only.as_ref().is_some_and(|only| !only.contains(&slot)) || asked.ask(pod, all, slot).is_err()
+        {
             return false;
         }
         self.feasible.push(slot);
@@ -243,7 +244,13 @@ impl Asked<'_> {
     }
 
     /// With the pods of no less importance that mean to go to this node.
-    fn ask_crowded(&self, pod: &PodInfo, all: &Snapshot, node: &NodeInfo, delta: Delta<'_>) -> Result<(), No> {
+    fn ask_crowded(
+        &self,
+        pod: &PodInfo,
+        all: &Snapshot,
+        node: &NodeInfo,
+        delta: Delta<'_>,
+    ) -> Result<(), No> {
         let nominated = all.nominated(node.name());
         let before_me = |p: &&Arc<PodInfo>| p.priority >= pod.priority && p.uid != pod.uid;
         let mut added: Vec<Arc<PodInfo>> = nominated.iter().filter(before_me).cloned().collect();
@@ -253,7 +260,10 @@ impl Asked<'_> {
         let mut crowded = node.clone();
         added.iter().for_each(|p| crowded.add_pod(p.clone()));
         added.extend_from_slice(delta.added);
-        self.ask_at(pod, &View { node: &crowded, all, delta: Delta { added: &added, removed: delta.removed } })
+        self.ask_at(
+            pod,
+            &View { node: &crowded, all, delta: Delta { added: &added, removed: delta.removed } },
+        )
     }
 
     #[inline]
@@ -304,7 +314,9 @@ mod tests {
         assert_eq!(decide(&mut all, &cpu_pod("p", "1")).unwrap(), "b");
         let wants = pod("q", json!({"nodeSelector": {"disk": "hdd"}}));
         assert!(
-            decide(&mut all, &wants).unwrap_err().contains("2 node(s) didn't match Pod's node affinity/selector")
+            decide(&mut all, &wants)
+                .unwrap_err()
+                .contains("2 node(s) didn't match Pod's node affinity/selector")
         );
     }
 
@@ -319,8 +331,11 @@ mod tests {
     fn a_named_node_is_the_only_one_looked_at() {
         let mut all = cluster(&[node("a", json!({})), node("b", json!({"spec": {"unschedulable": true}}))]);
         let field = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}]);
-        let p = pod("p", json!({"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": field}}}}));
+        let p = pod(
+            "p",
+            json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": field}}}}),
+        );
         assert_eq!(
             decide(&mut all, &p).unwrap_err(),
             "0/2 nodes are available: 1 node(s) didn't satisfy plugin(s) [NodeAffinity], 1 node(s) were unschedulable."

@@ -60,9 +60,10 @@ impl Happening {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Node { kind, .. } | Self::Pod { kind, .. } | Self::Own { kind, .. } | Self::Other { kind, .. } => {
-                *kind
-            }
+            Self::Node { kind, .. }
+            | Self::Pod { kind, .. }
+            | Self::Own { kind, .. }
+            | Self::Other { kind, .. } => *kind,
             Self::Claim { .. } => Kind::ClaimChanged,
         }
     }

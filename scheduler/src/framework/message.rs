@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn reasons_are_counted_and_sorted_as_text() {
         let mut reasons = Histogram::default();
-        for (reason, n) in [("Too many pods", 2), ("Insufficient cpu", 10), ("node(s) were unschedulable", 1)] {
+        for (reason, n) in [("Too many pods", 2), ("Insufficient cpu", 10), ("node(s) were unschedulable", 1)]
+        {
             reasons.add_many(Reason::Text(reason), n);
         }
         let mut refusal = Refusal { nodes: 12, reasons, ..Refusal::default() };

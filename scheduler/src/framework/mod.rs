@@ -168,7 +168,15 @@ pub trait Plugin: Send + Sync {
     }
 
     /// How good each node is, 0 to 100, into `scores`, which is as long as `nodes`.
-    fn score(&self, _prepared: &Prepared, _pod: &PodInfo, _all: &Snapshot, _nodes: &[u32], _scores: &mut [i64]) {}
+    fn score(
+        &self,
+        _prepared: &Prepared,
+        _pod: &PodInfo,
+        _all: &Snapshot,
+        _nodes: &[u32],
+        _scores: &mut [i64],
+    ) {
+    }
 
     /// What could change a refusal of this plugin.
     fn woken_by(&self) -> &'static [Kind] {

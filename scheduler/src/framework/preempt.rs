@@ -83,7 +83,8 @@ pub fn candidates(
 /// Who would have to leave this node.
 fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Result<Candidate, Reason> {
     let node = all.node(slot);
-    let mut lower: Vec<Arc<PodInfo>> = node.pods.iter().filter(|p| p.priority < pod.priority).cloned().collect();
+    let mut lower: Vec<Arc<PodInfo>> =
+        node.pods.iter().filter(|p| p.priority < pod.priority).cloned().collect();
     if lower.is_empty() {
         return Err(Reason::Text(NO_VICTIMS));
     }
@@ -118,7 +119,9 @@ fn fits(
     removed: &[Arc<PodInfo>],
 ) -> Result<(), Reason> {
     let view = View { node, all, delta: Delta { added: &[], removed } };
-    asked.ask_thought(pod, &view).map_err(|(_, why, _)| why.into_iter().next().unwrap_or(Reason::Text(NO_HELP)))
+    asked
+        .ask_thought(pod, &view)
+        .map_err(|(_, why, _)| why.into_iter().next().unwrap_or(Reason::Text(NO_HELP)))
 }
 
 /// Smaller is more important: higher priority, then longer running.

@@ -86,7 +86,10 @@ fn who_may_not_push() {
     let mut all = cluster(&[node("n", json!({}))]);
     all.add_pod("n", pod("low", "4", 1, json!({})));
     let meek = pod("p", "1", 5, json!({"spec": {"preemptionPolicy": "Never"}}));
-    assert_eq!(preempt(&mut all, &meek).unwrap_err(), "preemption: not eligible due to preemptionPolicy=Never.");
+    assert_eq!(
+        preempt(&mut all, &meek).unwrap_err(),
+        "preemption: not eligible due to preemptionPolicy=Never."
+    );
     let leaving = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "status": {"conditions": [
         {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}});
     let mut all = cluster(&[node("n", json!({}))]);
@@ -123,8 +126,11 @@ fn spreading_counts_those_who_would_be_gone() {
     all.add_pod("a", pod("other", "1", 1, json!({})));
     all.add_pod("b", pod("full", "4", 9, json!({})));
     let mut over = web;
-    merge(&mut over, json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
-        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}));
+    merge(
+        &mut over,
+        json!({"spec": {"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+        "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}}),
+    );
     let found = preempt(&mut all, &pod("p", "1", 5, over)).unwrap();
     assert_eq!((found.len(), victims(&found[0])), (1, vec!["w1"]));
 }
@@ -137,9 +143,15 @@ fn where_the_least_is_lost() {
     let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     let c = |node: &str, violations, victims| Candidate { node: node.into(), violations, victims };
     for (why, list) in [
-        ("fewest broken budgets", vec![c("no", 1, v(&[(1, late)])), c("yes", 0, v(&[(5, early), (5, early)]))]),
+        (
+            "fewest broken budgets",
+            vec![c("no", 1, v(&[(1, late)])), c("yes", 0, v(&[(5, early), (5, early)]))],
+        ),
         ("lowest top", vec![c("no", 0, v(&[(5, late)])), c("yes", 0, v(&[(4, early), (4, early)]))]),
-        ("lowest sum", vec![c("no", 0, v(&[(5, late), (4, late)])), c("yes", 0, v(&[(5, early), (3, early)]))]),
+        (
+            "lowest sum",
+            vec![c("no", 0, v(&[(5, late), (4, late)])), c("yes", 0, v(&[(5, early), (3, early)]))],
+        ),
         ("fewest", vec![c("no", 0, v(&[(5, late), (-2147483648, late)])), c("yes", 0, v(&[(5, early)]))]),
         ("latest start", vec![c("no", 0, v(&[(5, early)])), c("yes", 0, v(&[(5, late)]))]),
     ] {

@@ -61,7 +61,9 @@ impl Budgets {
         pods.map(|pod| {
             let mut breaks = false;
             let budgets = self.all.get_key_value(&pod.namespace);
-            for (namespace, (name, budget)) in budgets.into_iter().flat_map(|(ns, all)| all.iter().map(move |b| (ns, b))) {
+            for (namespace, (name, budget)) in
+                budgets.into_iter().flat_map(|(ns, all)| all.iter().map(move |b| (ns, b)))
+            {
                 if budget.concerns(pod) {
                     let left = left.entry((namespace, name)).or_insert(budget.allowed);
                     *left -= 1;

@@ -290,7 +290,8 @@ impl Counts {
             return None;
         }
         let in_use = |n: usize| self.holders.iter().flatten().any(|h| h.topology == n);
-        let oldest = (0..self.topologies.len()).filter(|n| !in_use(*n)).min_by_key(|n| self.topologies[*n].used)?;
+        let oldest =
+            (0..self.topologies.len()).filter(|n| !in_use(*n)).min_by_key(|n| self.topologies[*n].used)?;
         for tally in self.tallies.iter_mut().flatten() {
             tally.by_key.retain(|d| d.topology != oldest);
         }
@@ -301,7 +302,9 @@ impl Counts {
     pub fn is_counted(&mut self, wanted: &Arc<Wanted>, key: &str) -> bool {
         self.clock += 1;
         let clock = self.clock;
-        let (Some(number), Some(topology)) = (self.wanted.get(wanted), self.by_key.get(key)) else { return false };
+        let (Some(number), Some(topology)) = (self.wanted.get(wanted), self.by_key.get(key)) else {
+            return false;
+        };
         self.topologies[*topology].used = clock;
         let Some(Some(tally)) = self.tallies.get_mut(*number) else { return false };
         tally.used = clock;

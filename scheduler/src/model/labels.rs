@@ -62,7 +62,11 @@ impl Selector {
                 "DoesNotExist" => Operator::DoesNotExist,
                 _ => Operator::Unknown,
             };
-            all.insert(Requirement { key: e.key.clone(), operator, values: e.values.clone().unwrap_or_default() });
+            all.insert(Requirement {
+                key: e.key.clone(),
+                operator,
+                values: e.values.clone().unwrap_or_default(),
+            });
         }
         all
     }
@@ -120,9 +124,7 @@ mod tests {
     #[test]
     fn what_matches() {
         let labels = Labels::from([("app".into(), "web".into()), ("tier".into(), "front".into())]);
-        let e = |key: &str, op: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": key, "operator": op, "values": values}]})
-        };
+        let e = |key: &str, op: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": op, "values": values}]});
         for (value, want) in [
             (json!(null), false),
             (json!({}), true),

@@ -210,7 +210,8 @@ impl Snapshot {
         shift(&mut self.cordoned, &|n| n.unschedulable);
         shift(&mut self.hard_taints, &|n| n.tainted(HARD));
         shift(&mut self.soft_taints, &|n| n.tainted(SOFT));
-        let has = |node: Option<&NodeSpec>, image: &String| node.is_some_and(|n| n.images.contains_key(image));
+        let has =
+            |node: Option<&NodeSpec>, image: &String| node.is_some_and(|n| n.images.contains_key(image));
         for image in new.iter().flat_map(|n| n.images.keys()).filter(|i| !has(old, i)) {
             *self.images.entry(image.clone()).or_insert(0) += 1;
         }

@@ -73,6 +73,8 @@ impl Claim {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Volume {
     pub name: String,
+    /// Its resource version; a write must not undo another's.
+    pub version: Option<String>,
     pub labels: Labels,
     pub deleting: bool,
     pub available: bool,
@@ -97,6 +99,7 @@ impl Volume {
         let text = |s: Option<String>| s.unwrap_or_default();
         Self {
             name: meta.name.clone().unwrap_or_default(),
+            version: meta.resource_version.clone(),
             labels: meta.labels.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             available: volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Available"),

@@ -91,7 +91,8 @@ impl PodAffinity {
         let affinity = spec.affinity.as_ref()?;
         let (near, far) = (affinity.pod_affinity.as_ref(), affinity.pod_anti_affinity.as_ref());
         let own = |t: &PodAffinityTerm, weight| own_term(t, weight, namespace, labels);
-        let weighted = |t: &WeightedPodAffinityTerm, sign| own(&t.pod_affinity_term, sign * i64::from(t.weight));
+        let weighted =
+            |t: &WeightedPodAffinityTerm, sign| own(&t.pod_affinity_term, sign * i64::from(t.weight));
         let mut all = Self::default();
         if let Some(near) = near {
             let required = near.required_during_scheduling_ignored_during_execution.iter().flatten();
@@ -140,5 +141,8 @@ fn read_term(term: &PodAffinityTerm, namespace: &str, labels: &Labels) -> Term {
     }
     names.sort();
     let by_label = term.namespace_selector.as_ref().map(|s| Selector::of(Some(s)));
-    Term { pods: Match { scope: Scope { names, selector: by_label }, selector }, key: term.topology_key.clone() }
+    Term {
+        pods: Match { scope: Scope { names, selector: by_label }, selector },
+        key: term.topology_key.clone(),
+    }
 }

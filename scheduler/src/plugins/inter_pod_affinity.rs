@@ -113,8 +113,9 @@ impl Terms {
         self.far.iter().zip(anti).all(|(by, own)| {
             let domain = by.domain(at);
             let namespace = |p: &PodInfo| at.all.namespace(&p.namespace);
-            let more =
-                || at.delta.count(|p| i64::from(own.wanted.counts(InPlace { pod: p, namespace: namespace(p) })));
+            let more = || {
+                at.delta.count(|p| i64::from(own.wanted.counts(InPlace { pod: p, namespace: namespace(p) })))
+            };
             domain == NONE || by.domains(at.all).map_or(0, |d| d.at(domain)) + more() <= 0
         })
     }
@@ -250,14 +251,7 @@ impl Plugin for InterPodAffinity {
     }
 
     fn woken_by(&self) -> &'static [Kind] {
-        &[
-            Kind::PodPlaced,
-            Kind::PodLabels,
-            Kind::PodLeft,
-            Kind::NodeAdded,
-            Kind::NodeLabels,
-            Kind::OwnLabels,
-        ]
+        &[Kind::PodPlaced, Kind::PodLabels, Kind::PodLeft, Kind::NodeAdded, Kind::NodeLabels, Kind::OwnLabels]
     }
 
     fn hint(&self, pod: &PodInfo, what: &Happening, all: &Snapshot) -> bool {
@@ -285,6 +279,7 @@ fn stretch(scores: &mut [i64]) {
     let least = scores.iter().copied().min().unwrap_or(0);
     let range = scores.iter().copied().max().unwrap_or(0) - least;
     for score in scores {
-        *score = if range == 0 { 0 } else { (MAX_SCORE as f64 * ((*score - least) as f64 / range as f64)) as i64 };
+        *score =
+            if range == 0 { 0 } else { (MAX_SCORE as f64 * ((*score - least) as f64 / range as f64)) as i64 };
     }
 }

@@ -1,4 +1,4 @@
-//! The plugins. Adding one is a file here and a line in [`DEFAULTS`] and [`build`].
+//! The plugins. Adding one is a file here, a line in [`default_set`], and one in the table of the configuration's points.
 
 pub mod image_locality;
 pub mod inter_pod_affinity;
@@ -38,6 +38,10 @@ pub fn default_set() -> Vec<Arc<dyn Plugin>> {
         Arc::new(node_affinity::NodeAffinity::default()),
         Arc::new(node_ports::NodePorts),
         Arc::new(resources_fit::NodeResourcesFit::default()),
+        Arc::new(volume_restrictions::VolumeRestrictions),
+        Arc::new(volume_limits::NodeVolumeLimits),
+        Arc::new(volume_binding::VolumeBinding),
+        Arc::new(volume_zone::VolumeZone),
         Arc::new(topology_spread::TopologySpread::default()),
         Arc::new(inter_pod_affinity::InterPodAffinity::default()),
         Arc::new(resources_balanced::BalancedAllocation::default()),

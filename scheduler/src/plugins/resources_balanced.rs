@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(balance(used(500, 500)), 100);
         assert_eq!(balance(used(1000, 0)), 50);
         assert!(balance(used(600, 500)) > balance(used(900, 500)));
-        assert_eq!(deviation(&[0.2, 0.4, 0.6]), (0.08f64 / 3.0).sqrt());
+        assert!((deviation(&[0.2, 0.4, 0.6]) - (0.08f64 / 3.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]

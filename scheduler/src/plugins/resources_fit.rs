@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::framework::{Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Reason, Reasons, Verdict, View, own};
+use crate::framework::{
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Reason, Reasons, Verdict, View, own,
+};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::resources::Resources;
@@ -170,7 +172,9 @@ fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
     };
     check(want.cpu, used.cpu, offer.cpu, &|| Reason::Text("Insufficient cpu"));
     check(want.memory, used.memory, offer.memory, &|| Reason::Text("Insufficient memory"));
-    check(want.ephemeral, used.ephemeral, offer.ephemeral, &|| Reason::Text("Insufficient ephemeral-storage"));
+    check(want.ephemeral, used.ephemeral, offer.ephemeral, &|| {
+        Reason::Text("Insufficient ephemeral-storage")
+    });
     for (name, wanted, words) in extended {
         let of = |r: &Resources| r.scalar.get(name).copied().unwrap_or(0);
         check(*wanted, of(used), of(offer), &|| Reason::Made(words.clone()));

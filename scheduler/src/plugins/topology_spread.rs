@@ -86,8 +86,7 @@ fn takes_part(constraint: &Spread, pod: &PodInfo, node: &NodeSpec) -> bool {
 
 /// Whether all nodes do, as far as can be told without looking at them.
 fn all_take_part(constraint: &Spread, pod: &PodInfo, all: &Snapshot) -> bool {
-    (!constraint.honor_affinity || pod.wishes.is_free())
-        && (!constraint.honor_taints || all.hard_taints == 0)
+    (!constraint.honor_affinity || pod.wishes.is_free()) && (!constraint.honor_taints || all.hard_taints == 0)
 }
 
 struct Place<'a> {
@@ -214,13 +213,24 @@ struct Soft {
 }
 
 impl Soft {
-    fn of(c: &Spread, keys: &[usize], strict: bool, pod: &PodInfo, all: &Snapshot, nodes: &[u32]) -> Option<Self> {
+    fn of(
+        c: &Spread,
+        keys: &[usize],
+        strict: bool,
+        pod: &PodInfo,
+        all: &Snapshot,
+        nodes: &[u32],
+    ) -> Option<Self> {
         let at = place(c, all)?;
         let host = c.key == HOST;
         let labelled = !strict || keys.iter().all(|k| all.counts().topology(*k).lacking == 0);
         let whole = labelled && all_take_part(c, pod, all);
         let required: &[usize] = if strict { keys } else { &[] };
-        let size = if host { taking_part(nodes, required, all) } else { distinct(nodes, required, at.topology, all) };
+        let size = if host {
+            taking_part(nodes, required, all)
+        } else {
+            distinct(nodes, required, at.topology, all)
+        };
         Some(Self {
             topology: at.number,
             tally: at.tally,

@@ -56,19 +56,27 @@ fn find(pod: &PodInfo, used: &ClaimUse, storage: &Storage) -> Result<Arc<Claim>,
     let name = &used.name;
     let Some(claim) = storage.claim(&pod.namespace, name) else {
         return Err(match used.ephemeral {
-            true => format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"),
+            true => format!(
+                "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+            ),
             false => format!("persistentvolumeclaim {name:?} not found"),
         });
     };
     if claim.lost {
-        return Err(format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {:?}", claim.volume));
+        return Err(format!(
+            "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {:?}",
+            claim.volume
+        ));
     }
     if claim.deleting {
         return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
     }
     if used.ephemeral && claim.owner.as_ref() != Some(&pod.uid) {
         let owner = pod.key();
-        return Err(format!("PVC {}/{name} was not created for pod {owner} (pod is not owner)", pod.namespace));
+        return Err(format!(
+            "PVC {}/{name} was not created for pod {owner} (pod is not owner)",
+            pod.namespace
+        ));
     }
     Ok(claim.clone())
 }

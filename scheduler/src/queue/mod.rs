@@ -161,7 +161,13 @@ impl Queue {
     }
 
     /// A tried pod was refused by these plugins: it waits for what could change that. None means an error: a pause only.
-    pub fn refused(&mut self, mut queued: Queued, plugins: BTreeSet<&'static str>, hint: Hint<'_>, now: Instant) {
+    pub fn refused(
+        &mut self,
+        mut queued: Queued,
+        plugins: BTreeSet<&'static str>,
+        hint: Hint<'_>,
+        now: Instant,
+    ) {
         // Deleted while it was tried: there is nothing to put back.
         let Some(seen) = self.in_flight.remove(&queued.pod.uid) else { return };
         queued.since = now;

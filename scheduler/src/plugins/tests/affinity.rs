@@ -76,9 +76,19 @@ fn required_terms() {
             "NNNN",
         ),
         ("other namespace", "db", required(near, json!([term("web", json!({"namespaces": ["x"]}))])), "NNNN"),
-        ("all namespaces", "db", required(near, json!([term("web", json!({"namespaceSelector": {}}))])), "yyNN"),
+        (
+            "all namespaces",
+            "db",
+            required(near, json!([term("web", json!({"namespaceSelector": {}}))])),
+            "yyNN",
+        ),
         ("key", "db", required(near, json!([term("web", json!({"matchLabelKeys": ["app"]}))])), "NNNN"),
-        ("not its like", "web", required(far, json!([term("web", json!({"mismatchLabelKeys": ["app"]}))])), "yyyy"),
+        (
+            "not its like",
+            "web",
+            required(far, json!([term("web", json!({"mismatchLabelKeys": ["app"]}))])),
+            "yyyy",
+        ),
     ] {
         assert_eq!(says(&mut web_on_a(), &labelled("p", app, over)), want, "{name}");
     }

@@ -50,7 +50,8 @@ fn cordons_names_ports_and_taints() {
 fn node_affinity_and_what_the_profile_adds() {
     let label = |l: &str| json!({"metadata": {"labels": {"disk": l}}});
     let mut all = cluster(&[node("a", label("ssd")), node("b", label("hdd"))]);
-    let expression = |value: &str| json!([{"matchExpressions": [{"key": "disk", "operator": "In", "values": [value]}]}]);
+    let expression =
+        |value: &str| json!([{"matchExpressions": [{"key": "disk", "operator": "In", "values": [value]}]}]);
     let preference = |value: &str| json!([{"weight": 7, "preference": expression(value)[0]}]);
     let added = serde_json::from_value(json!({
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": expression("ssd")},
@@ -79,8 +80,11 @@ fn terms_that_name_nodes() {
     let all = cluster(&[node("a", json!({})), node("b", json!({}))]);
     let field = |names: &[&str]| json!({"key": "metadata.name", "operator": "In", "values": names});
     let only = |terms| {
-        let p = pod("p", json!({"affinity": {"nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}));
+        let p = pod(
+            "p",
+            json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}),
+        );
         match node_affinity::NodeAffinity::default().pre_filter(&p, &all) {
             Before::Only(slots, _) => slots.iter().map(|s| all.node(*s).name()).collect::<Vec<_>>().join(" "),
             Before::Refuse(why) => why,

@@ -75,7 +75,8 @@ fn random_pod(rng: &mut StdRng, name: &str) -> Arc<PodInfo> {
         })
     };
     let constraints: Vec<Value> = (0..rng.random_range(0..3)).map(|_| constraint(rng)).collect();
-    let selector = if rng.random_bool(0.3) { json!({"zone": rng.random_range(0..3).to_string()}) } else { json!({}) };
+    let selector =
+        if rng.random_bool(0.3) { json!({"zone": rng.random_range(0..3).to_string()}) } else { json!({}) };
     let mut over = json!({
         "metadata": {"labels": labels, "namespace": one_of(rng, &["x", "y", "z"])},
         "spec": {"topologySpreadConstraints": constraints, "nodeSelector": selector, "affinity": random_affinity(rng)},
@@ -155,9 +156,10 @@ fn affinity_word(all: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> &'static str
     if !mine.required.is_empty() {
         let labelled = mine.required.iter().all(|t| node.spec.labels.contains_key(&t.term.key));
         let there = |key: &str| walk(all).any(|(n, p)| company(p) && together(key, n, node));
-        let anywhere = mine.required.iter().any(|t| {
-            walk(all).any(|(n, p)| company(p) && n.spec.labels.contains_key(&t.term.key))
-        });
+        let anywhere = mine
+            .required
+            .iter()
+            .any(|t| walk(all).any(|(n, p)| company(p) && n.spec.labels.contains_key(&t.term.key)));
         if !labelled || !(mine.required.iter().all(|t| there(&t.term.key)) || (!anywhere && company(pod))) {
             return "never";
         }
@@ -195,8 +197,17 @@ fn compare(all: &mut Snapshot, pod: &PodInfo, at: &str) {
     let (least, most) = (sums.iter().min().copied().unwrap_or(0), sums.iter().max().copied().unwrap_or(0));
     for (i, node) in all.nodes().enumerate() {
         assert_eq!(first_word(&spread[i]), spread_word(all, pod, node), "{at}: spread on {}", node.name());
-        assert_eq!(first_word(&affinity[i]), affinity_word(all, pod, node), "{at}: affinity on {}", node.name());
-        let want = if most == least { 0 } else { (100.0 * ((sums[i] - least) as f64 / (most - least) as f64)) as i64 };
+        assert_eq!(
+            first_word(&affinity[i]),
+            affinity_word(all, pod, node),
+            "{at}: affinity on {}",
+            node.name()
+        );
+        let want = if most == least {
+            0
+        } else {
+            (100.0 * ((sums[i] - least) as f64 / (most - least) as f64)) as i64
+        };
         assert_eq!(marks[i], want, "{at}: score of {}", node.name());
     }
 }

@@ -98,10 +98,9 @@ fn which_nodes_count() {
         let list = verdicts(&TopologySpread::default(), &pod_with("p", over), &mut all);
         assert_eq!(by_name(&all, list)[0], want, "{name}");
     }
-    for (name, policy, want) in [
-        ("ignore taints", json!({}), "uneven"),
-        ("honor taints", json!({"nodeTaintsPolicy": "Honor"}), "ok"),
-    ] {
+    for (name, policy, want) in
+        [("ignore taints", json!({}), "uneven"), ("honor taints", json!({"nodeTaintsPolicy": "Honor"}), "ok")]
+    {
         let mut all = three([1, 0, 0]);
         let mut over = zone("2");
         merge(&mut over, tainted.clone());
@@ -160,7 +159,9 @@ fn pods_of_a_service_or_an_owner_are_spread_by_default() {
 
 #[test]
 fn defaults_of_the_profile_may_be_hard() {
-    let hard = serde_json::from_value(json!([{"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"}]));
+    let hard = serde_json::from_value(
+        json!([{"maxSkew": 1, "topologyKey": ZONE, "whenUnsatisfiable": "DoNotSchedule"}]),
+    );
     let plugin = TopologySpread::with(hard.unwrap());
     let mut all = three([1, 0, 0]);
     all.owners.service("ns", "web", Some([("app".to_string(), "web".to_string())].into()));

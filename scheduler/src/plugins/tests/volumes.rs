@@ -63,7 +63,10 @@ fn on(host: &str) -> Value {
 fn claims_before_any_node_is_looked_at() {
     for (over, want) in [
         (None, "refused: persistentvolumeclaim \"c\" not found"),
-        (Some(json!({"spec": {"storageClassName": "fast"}})), "refused: pod has unbound immediate PersistentVolumeClaims"),
+        (
+            Some(json!({"spec": {"storageClassName": "fast"}})),
+            "refused: pod has unbound immediate PersistentVolumeClaims",
+        ),
         (
             Some(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})),
             "refused: persistentvolumeclaim \"c\" is being deleted",
@@ -81,7 +84,8 @@ fn claims_before_any_node_is_looked_at() {
         assert_eq!(verdicts(&VolumeBinding, &user("p", &["c"]), &mut all), [want]);
     }
     let ephemeral = pod("p", json!({"volumes": [{"name": "e", "ephemeral": {}}]}));
-    let waiting = "refused: waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-e\"";
+    let waiting =
+        "refused: waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-e\"";
     assert_eq!(verdicts(&VolumeBinding, &ephemeral, &mut two()), [waiting]);
 }
 
@@ -135,7 +139,8 @@ fn the_smallest_volume_is_taken_once_and_set_aside() {
     all.storage.assume("v20", "ns/other");
     assert_eq!(chosen(&all), pairs([("small", "v10"), ("large", "v30")]));
     all.storage.release("v20");
-    let mine = json!({"spec": {"capacity": {"storage": "30Gi"}, "claimRef": {"namespace": "ns", "name": "small"}}});
+    let mine =
+        json!({"spec": {"capacity": {"storage": "30Gi"}, "claimRef": {"namespace": "ns", "name": "small"}}});
     volume(&mut all, "v30", mine);
     assert_eq!(chosen(&all), pairs([("small", "v30"), ("large", "v20")]));
 }
@@ -182,7 +187,8 @@ fn zones_limits_and_disks() {
     assert_eq!(verdicts(&NodeVolumeLimits, &p, &mut all), ["no: node(s) exceed max volume count", "ok"]);
     assert_eq!(verdicts(&NodeVolumeLimits, &user("same", &["d"]), &mut all), ["ok", "ok"]);
 
-    let aws = |name| pod(name, json!({"volumes": [{"name": "d", "awsElasticBlockStore": {"volumeID": "x"}}]}));
+    let aws =
+        |name| pod(name, json!({"volumes": [{"name": "d", "awsElasticBlockStore": {"volumeID": "x"}}]}));
     all.add_pod("b", aws("holder"));
     let taken = "no: node(s) had no available disk";
     assert_eq!(verdicts(&VolumeRestrictions, &aws("q"), &mut all), ["ok", taken]);
@@ -200,7 +206,8 @@ fn a_claim_for_one_pod() {
     claim(&mut all, "c", json!({"spec": {"accessModes": ["ReadWriteOncePod"]}}));
     assert_eq!(verdicts(&VolumeRestrictions, &user("p", &["c"]), &mut all), ["ok", "ok"]);
     all.add_pod("a", user("other", &["c"]));
-    let single = "no: node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+    let single =
+        "no: node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
     assert_eq!(verdicts(&VolumeRestrictions, &user("p", &["c"]), &mut all), [single, single]);
     all.remove_pod("a", "uid-other");
     assert_eq!(verdicts(&VolumeRestrictions, &user("p", &["c"]), &mut all), ["ok", "ok"]);
