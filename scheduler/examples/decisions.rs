@@ -1,5 +1,5 @@
 //! Decisions per second of the pure core, without any I/O, in the shapes of upstream's scheduler_perf. Built only when asked for:
-//! `cargo run --release -p kube-scheduler --example decisions -- [nodes] [pods]`.
+//! `cargo run --release -p kube-scheduler --features bench --example decisions -- [nodes] [pods]`.
 //!
 //! One decision is everything between taking a pod from the queue and counting it on its node: counts, filters, scores, choice, and
 //! the update of the running counts.

@@ -1,5 +1,7 @@
 //! Writes the scheduler's choices and refusals to the API server (DefaultBinder).
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,13 +23,14 @@ const MESSAGE_LIMIT: usize = 1024;
 #[derive(Clone)]
 pub struct Binder {
     client: kube::Client,
-    events: Recorder,
+    /// By scheduler name: events say which one speaks.
+    events: Arc<HashMap<String, Recorder>>,
 }
 
 impl Binder {
-    /// Writes with this client and recorder.
-    pub fn new(client: kube::Client, events: Recorder) -> Self {
-        Self { client, events }
+    /// Writes with this client, and with a recorder for each scheduler name.
+    pub fn new(client: kube::Client, events: HashMap<String, Recorder>) -> Self {
+        Self { client, events: Arc::new(events) }
     }
 
     /// Binds the pod to the node.
@@ -58,7 +61,7 @@ impl Binder {
     /// Says that an extender wrote the choice.
     pub fn bound(&self, pod: &PodInfo, node: &str) {
         let message = format!("Successfully assigned {} to {node}", pod.key());
-        self.event(pod, "Scheduled", message);
+        self.event(&pod.scheduler, pod, "Scheduled", message);
     }
 
     /// Says in the pod's condition and in an event why it has no node; `nominated` is the node that is being cleared for it. A
@@ -72,9 +75,11 @@ impl Binder {
         self.say(pod, "SchedulerError", &format!("{error:#}"), pod.nominated.as_deref()).await;
     }
 
-    /// A Normal event about a pod.
-    pub fn event(&self, pod: &PodInfo, reason: &str, message: String) {
-        self.events.normal(&reference(pod), reason, message);
+    /// A Normal event about a pod, said by a scheduler.
+    pub fn event(&self, scheduler: &str, pod: &PodInfo, reason: &str, message: String) {
+        if let Some(events) = self.events.get(scheduler) {
+            events.normal(&reference(pod), reason, message);
+        }
     }
 
     /// Pushes a pod away: says so in its condition, and deletes it. One that is gone already is no error.
@@ -103,7 +108,9 @@ impl Binder {
     }
 
     async fn say(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {
-        self.events.warning(&reference(pod), "FailedScheduling", cut(message));
+        if let Some(events) = self.events.get(&pod.scheduler) {
+            events.warning(&reference(pod), "FailedScheduling", cut(message));
+        }
         if pod.refusal.as_deref() == Some(message) && pod.nominated.as_deref() == nominated {
             return;
         }

@@ -18,6 +18,7 @@ const AT_ONCE: usize = 16;
 impl Scheduler {
     /// Pushes the victims away and lets the pod be tried again.
     pub(crate) async fn push_away(self: Arc<Self>, pod: Arc<PodInfo>, chosen: Candidate) {
+        self.counts.preemption(chosen.victims.len());
         self.clear_lesser(&pod, &chosen.node).await;
         let result = self.evict_all(&pod, &chosen).await;
         if let Err(error) = &result {
@@ -53,7 +54,8 @@ impl Scheduler {
         if !victim.deleting {
             self.binder.evict(victim, &pod.scheduler).await?;
         }
-        self.binder.event(victim, "Preempted", format!("Preempted by pod {} on node {node}", pod.uid));
+        let message = format!("Preempted by pod {} on node {node}", pod.uid);
+        self.binder.event(&pod.scheduler, victim, "Preempted", message);
         Ok(())
     }
 

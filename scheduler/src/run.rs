@@ -23,7 +23,6 @@ use crate::configuration::Configuration;
 use crate::extender;
 use crate::follow::follow;
 use crate::metrics::Counts;
-use crate::plugins;
 use crate::queue::Queue;
 use crate::schedule::Scheduler;
 use crate::state::State;
@@ -75,7 +74,8 @@ async fn assemble(
     let (first, last) = config.backoff;
     let profiles = Arc::new(config.profiles);
     let state = State::new(Queue::new(first, last), profiles.clone());
-    let events = Recorder::start(client.clone(), plugins::DEFAULT_SCHEDULER, None, tasks);
+    let recorder = |name: &str| Recorder::start(client.clone(), name, None, tasks);
+    let events = profiles.iter().map(|p| (p.name.clone(), recorder(&p.name))).collect();
     let mut extenders = Vec::new();
     for extender in config.extenders {
         extenders.push(extender::client::Client::new(extender).await?);

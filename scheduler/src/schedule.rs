@@ -29,12 +29,22 @@ const WRITES: usize = 64;
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 
+/// What a refused pod has in prospect.
+pub(crate) enum Place {
+    /// What it had before.
+    Kept,
+    /// Nothing any more.
+    Lost,
+    /// A node on which others are pushed away for it.
+    Cleared(Candidate),
+}
+
 /// What becomes of a pod.
 pub(crate) enum Decision {
     /// It was assumed on this node; its claims need these steps.
     Node(String, Vec<Step>),
-    /// It fits nowhere; on one node others are pushed away for it.
-    Refused(Refusal, Option<Candidate>),
+    /// It fits nowhere.
+    Refused(Refusal, Place),
     /// It could not be decided.
     Failed(anyhow::Error),
 }
@@ -48,7 +58,7 @@ pub struct Scheduler {
     /// Profiles by scheduler name.
     pub profiles: Arc<Vec<Profile>>,
     pub(crate) binder: Binder,
-    counts: Counts,
+    pub(crate) counts: Counts,
     writes: Arc<Semaphore>,
     /// Rung when a claim changed.
     pub(crate) storage: Notify,
@@ -136,18 +146,14 @@ impl Scheduler {
                     drop(permit);
                 });
             }
-            Decision::Refused(refusal, chosen) => {
+            Decision::Refused(refusal, place) => {
                 tracing::debug!(pod = queued.pod.key(), refusal = refusal.message(), "unschedulable");
                 self.counts.attempt("unschedulable", &profile.name, begin.elapsed());
                 let pod = queued.pod.clone();
-                let held = chosen.is_some();
+                let held = matches!(place, Place::Cleared(_));
                 self.state.lock().refused(queued, refusal.plugins.clone(), held, Instant::now());
                 tokio::spawn(async move {
-                    let node = chosen.as_ref().map(|c| c.node.clone());
-                    me.binder.refuse(&pod, &refusal, node.as_deref()).await;
-                    if let Some(chosen) = chosen {
-                        me.push_away(pod, chosen).await;
-                    }
+                    me.tell(pod, &refusal, place).await;
                     drop(permit);
                 });
             }
@@ -160,6 +166,18 @@ impl Scheduler {
                     drop(permit);
                 });
             }
+        }
+    }
+
+    async fn tell(self: Arc<Self>, pod: Arc<PodInfo>, refusal: &Refusal, place: Place) {
+        let node = match &place {
+            Place::Kept => pod.nominated.clone(),
+            Place::Lost => None,
+            Place::Cleared(chosen) => Some(chosen.node.clone()),
+        };
+        self.binder.refuse(&pod, refusal, node.as_deref()).await;
+        if let Place::Cleared(chosen) = place {
+            self.push_away(pod, chosen).await;
         }
     }
 
@@ -237,27 +255,33 @@ pub(crate) fn take(profile: &Profile, queued: &Queued, state: &mut State, slot: 
 
 /// Looks for others to push away; what comes of it is part of the refusal.
 fn preempt(profile: &Profile, pod: &Arc<PodInfo>, state: &mut State, mut found: Found<'_>) -> Decision {
-    let mut refusal = std::mem::take(&mut found.refusal);
-    match candidates(profile, pod, state, &found, &mut refusal) {
-        Some(candidates) => nominate(pod, state, refusal, candidates),
-        None => Decision::Refused(refusal, None),
+    let refusal = std::mem::take(&mut found.refusal);
+    match candidates(profile, pod, state, &found, refusal) {
+        Ok((refusal, candidates)) => nominate(pod, state, refusal, candidates),
+        Err(decision) => decision,
     }
 }
 
-/// Candidates for preemption; without any the refusal says why.
+/// Candidates for preemption; without any, what becomes of the pod.
 pub(crate) fn candidates(
     profile: &Profile,
     pod: &Arc<PodInfo>,
     state: &mut State,
     found: &Found<'_>,
-    refusal: &mut Refusal,
-) -> Option<Vec<Candidate>> {
-    let args = profile.preemption.filter(|_| refusal.nodes > 0)?;
+    mut refusal: Refusal,
+) -> Result<(Refusal, Vec<Candidate>), Decision> {
+    let Some(args) = profile.preemption.filter(|_| refusal.nodes > 0) else {
+        return Err(Decision::Refused(refusal, Place::Kept));
+    };
     match preempt::candidates(pod, state.all(), found, args, random(found.refused.len())) {
-        Ok(candidates) => Some(candidates),
-        Err(why) => {
-            refusal.after = Some(why);
-            None
+        Ok(candidates) => Ok((refusal, candidates)),
+        Err(no) => {
+            refusal.after = Some(no.words().into());
+            if matches!(no, preempt::No::Barred(_)) {
+                return Err(Decision::Refused(refusal, Place::Kept));
+            }
+            state.all().withdraw(&pod.uid);
+            Err(Decision::Refused(refusal, Place::Lost))
         }
     }
 }
@@ -269,12 +293,13 @@ pub(crate) fn nominate(
     mut refusal: Refusal,
     candidates: Vec<Candidate>,
 ) -> Decision {
+    let Some(chosen) = preempt::choose(candidates) else {
+        state.all().withdraw(&pod.uid);
+        return Decision::Refused(refusal, Place::Lost);
+    };
     refusal.plugins.insert(crate::preemption::NAME);
-    let chosen = preempt::choose(candidates);
-    if let Some(chosen) = &chosen {
-        state.nominate(pod, &chosen.node);
-    }
-    Decision::Refused(refusal, chosen)
+    state.nominate(pod, &chosen.node);
+    Decision::Refused(refusal, Place::Cleared(chosen))
 }
 
 /// The pod was deleted, or replaced, or bound by someone else meanwhile: no news for its owner.

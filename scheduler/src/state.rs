@@ -137,7 +137,14 @@ impl State {
     /// A pod whose place was chosen here is no news: it was told when it was assumed.
     fn seen_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
         let before = self.placed.get(&pod.uid).filter(|p| p.node == node).map(|p| p.pod.clone());
-        self.place(pod.clone(), node, false);
+        match &before {
+            Some(old) if old.counts_as(&pod) => {
+                self.all.swap_pod(node, pod.clone());
+                let placed = Placed { node: node.into(), pod: pod.clone(), assumed: false };
+                self.placed.insert(pod.uid.clone(), placed);
+            }
+            _ => self.place(pod.clone(), node, false),
+        }
         for what in Happening::of_pod(before.as_ref(), &pod) {
             self.happened(&what, now);
         }
@@ -148,8 +155,12 @@ impl State {
         if self.placed.contains_key(&pod.uid) {
             return;
         }
-        if let Some(node) = &pod.nominated {
-            self.all.nominate(pod.clone(), node);
+        match &pod.nominated {
+            Some(node) => self.all.nominate(pod.clone(), node),
+            None if self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) => {
+                self.all.withdraw(&pod.uid);
+            }
+            None => {}
         }
         let Some(profile) = self.profiles.iter().find(|p| p.name == pod.scheduler) else { return };
         if pod.deleting {
@@ -207,9 +218,11 @@ impl State {
         }
     }
 
-    /// Counts the pod on the chosen node before the API server knows.
+    /// Counts the pod on the chosen node before the API server knows. From now on it can only fail by an error, so that it need not
+    /// be told what happens meanwhile.
     pub fn assume(&mut self, queued: &Queued, node: &str, now: Instant) {
         self.all.withdraw(&queued.pod.uid);
+        self.queue.done(&queued.pod.uid);
         self.place(queued.pod.clone(), node, true);
         let what = Happening::Pod { kind: Kind::PodPlaced, old: None, pod: queued.pod.clone() };
         self.happened(&what, now);
@@ -218,7 +231,6 @@ impl State {
     /// The choice was written. The pod stays counted until it is seen, or seen to be gone.
     pub fn bound(&mut self, uid: &str) {
         self.waiting.remove(uid);
-        self.queue.done(uid);
     }
 
     /// The pod was refused: it waits for what could change that. `held` keeps it waiting until [`Queue::released`].
@@ -246,7 +258,10 @@ impl State {
         {
             self.happened(&Happening::left(pod), now);
         }
-        self.refused(queued, Default::default(), false, now);
+        // Deleted meanwhile: there is nothing to try again.
+        if let Some(pod) = self.waiting.get(&queued.pod.uid) {
+            self.queue.failed(Queued { pod: pod.clone(), ..queued }, now);
+        }
     }
 }
 

@@ -112,13 +112,16 @@ impl Scheduler {
         profile: &Profile,
         queued: &Queued,
         pod: &Pod,
-        mut left: Left,
+        left: Left,
     ) -> Decision {
         let clients = || {
             self.extenders.iter().filter(|e| !e.config.preempt.is_empty() && e.config.concerns(&queued.pod))
         };
-        let found = self.look_again(profile, &queued.pod, &mut left, clients().next().is_some());
-        let Some(mut list) = found else { return Decision::Refused(left.refusal, None) };
+        let found = self.look_again(profile, &queued.pod, left, clients().next().is_some());
+        let (refusal, mut list) = match found {
+            Ok(found) => found,
+            Err(decision) => return decision,
+        };
         for client in clients() {
             let whole = |v: &PodInfo| self.whole_pod(v).map(|p| object(&p)).unwrap_or_default();
             list = match client.preempt(pod, list.clone(), whole).await {
@@ -130,10 +133,7 @@ impl Scheduler {
                 Err(error) => return Decision::Failed(error),
             };
         }
-        if list.is_empty() {
-            return Decision::Refused(left.refusal, None);
-        }
-        nominate(&queued.pod, &mut self.state.lock(), left.refusal, list)
+        nominate(&queued.pod, &mut self.state.lock(), refusal, list)
     }
 
     /// Candidates for preemption; `all` takes in nodes that only extenders refused.
@@ -141,16 +141,16 @@ impl Scheduler {
         &self,
         profile: &Profile,
         pod: &Arc<PodInfo>,
-        left: &mut Left,
+        left: Left,
         all: bool,
-    ) -> Option<Vec<Candidate>> {
+    ) -> std::result::Result<(Refusal, Vec<Candidate>), Decision> {
         let mut state = self.state.lock();
         let mut found: Found<'_> = profile.find(pod, state.all(), 0, false);
         if all {
             let more: Vec<u32> = left.refused.iter().filter_map(|n| state.all().slot(n)).collect();
             found.refused.extend(more);
         }
-        candidates(profile, pod, &mut state, &found, &mut left.refusal)
+        candidates(profile, pod, &mut state, &found, left.refusal)
     }
 }
 

@@ -38,19 +38,37 @@ pub fn barred(pod: &PodInfo, all: &Snapshot, found: &Found<'_>) -> Option<&'stat
         .then_some("not eligible due to a terminating pod on the nominated node.")
 }
 
+/// Why there is no candidate, in the words to add to the refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum No {
+    /// The pod may push nobody away now; a node that is being cleared for it stays its own.
+    Barred(String),
+    /// Pushing others away would not help.
+    Vain(String),
+}
+
+impl No {
+    /// The words.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Barred(words) | Self::Vain(words) => words,
+        }
+    }
+}
+
 /// Looks for candidates among the nodes that were refused, from `offset` on.
 ///
 /// # Errors
-/// The words to add to the refusal.
+/// Why there are none.
 pub fn candidates(
     pod: &PodInfo,
     all: &Snapshot,
     found: &Found<'_>,
     args: PreemptionArgs,
     offset: usize,
-) -> Result<Vec<Candidate>, String> {
+) -> Result<Vec<Candidate>, No> {
     if let Some(why) = barred(pod, all, found) {
-        return Err(format!("preemption: {why}"));
+        return Err(No::Barred(format!("preemption: {why}")));
     }
     let total = all.order().len();
     let mut reasons = Histogram::default();
@@ -77,7 +95,7 @@ pub fn candidates(
         return Ok(list);
     }
     reasons.add_many(Reason::Text(NO_HELP), total - potential.len());
-    Err(format!("preemption: 0/{total} nodes are available: {}.", reasons.text()))
+    Err(No::Vain(format!("preemption: 0/{total} nodes are available: {}.", reasons.text())))
 }
 
 /// Who would have to leave this node.

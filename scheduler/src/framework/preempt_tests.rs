@@ -28,7 +28,7 @@ fn preempt(all: &mut Snapshot, pod: &PodInfo) -> Result<Vec<Candidate>, String> 
     let profile = default_profile();
     let found = profile.find(pod, all, 0, true);
     assert!(found.feasible.is_empty());
-    candidates(pod, all, &found, PreemptionArgs::default(), 0)
+    candidates(pod, all, &found, PreemptionArgs::default(), 0).map_err(|no| no.words().to_string())
 }
 
 fn victims(c: &Candidate) -> Vec<&str> {

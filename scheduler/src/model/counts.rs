@@ -197,6 +197,8 @@ pub struct Counts {
     by_key: AHashMap<String, usize>,
     tallies: Vec<Option<Tally>>,
     wanted: AHashMap<Arc<Wanted>, usize>,
+    /// The same by the namespace they are about; those about several, or named by label, are under the empty name.
+    homes: AHashMap<String, Vec<(Arc<Wanted>, usize)>>,
     holders: Vec<Option<Holders>>,
     held: AHashMap<(Held, Arc<Term>), usize>,
     /// Numbers of holders by a namespace their term names; those that name namespaces by label are under the empty name.
@@ -218,6 +220,14 @@ impl Wanted {
     pub fn counts(&self, at: InPlace<'_>) -> bool {
         !(self.living && at.pod.deleting)
             && self.matches.iter().all(|m| m.covers(&at.pod.namespace, at.namespace, &at.pod.labels))
+    }
+
+    /// The one namespace it is about, or nothing.
+    fn home(&self) -> &str {
+        match self.matches.first().map(|m| (&m.scope.selector, m.scope.names.as_slice())) {
+            Some((None, [only])) => only,
+            _ => "",
+        }
     }
 
     /// Whether labels of namespaces decide.
@@ -321,12 +331,12 @@ impl Counts {
         let Some(topology) = self.by_key.get(key).copied() else { return };
         if !self.wanted.contains_key(wanted) {
             let mut tally = Tally { used: self.clock, ..Tally::default() };
-            for (slot, at) in pods.filter(|(_, at)| wanted.counts(*at)) {
-                let _ = at;
+            for (slot, _) in pods.filter(|(_, at)| wanted.counts(*at)) {
                 tally.add(slot, 1, &self.topologies);
             }
             let number = self.place();
             self.tallies[number] = Some(tally);
+            self.homes.entry(wanted.home().into()).or_default().push((wanted.clone(), number));
             self.wanted.insert(wanted.clone(), number);
         }
         let number = self.wanted[wanted];
@@ -339,7 +349,7 @@ impl Counts {
         if self.wanted.len() >= ROOM {
             let age = |n: &usize| self.tallies[*n].as_ref().map_or(0, |t| t.used);
             if let Some(oldest) = self.wanted.iter().min_by_key(|(_, n)| age(n)).map(|(w, _)| w.clone())
-                && let Some(number) = self.wanted.remove(&oldest)
+                && let Some(number) = self.forget(&oldest)
             {
                 return number;
             }
@@ -347,9 +357,20 @@ impl Counts {
         free_place(&mut self.tallies)
     }
 
+    fn forget(&mut self, wanted: &Arc<Wanted>) -> Option<usize> {
+        if let Some(home) = self.homes.get_mut(wanted.home()) {
+            home.retain(|(w, _)| w != wanted);
+            if home.is_empty() {
+                self.homes.remove(wanted.home());
+            }
+        }
+        self.wanted.remove(wanted)
+    }
+
     /// A pod came to a node (`sign` 1) or left it (-1).
     pub fn pod(&mut self, slot: u32, at: InPlace<'_>, sign: i64) {
-        for (wanted, number) in &self.wanted {
+        let homes = [at.pod.namespace.as_str(), ""].into_iter().filter_map(|home| self.homes.get(home));
+        for (wanted, number) in homes.flatten() {
             if wanted.counts(at)
                 && let Some(tally) = &mut self.tallies[*number]
             {
@@ -430,7 +451,7 @@ impl Counts {
     pub fn namespace_changed(&mut self) {
         let stale: Vec<Arc<Wanted>> = self.wanted.keys().filter(|w| w.asks_namespaces()).cloned().collect();
         for wanted in stale {
-            if let Some(number) = self.wanted.remove(&wanted) {
+            if let Some(number) = self.forget(&wanted) {
                 self.tallies[number] = None;
             }
         }

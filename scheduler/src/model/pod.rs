@@ -130,18 +130,17 @@ impl PodInfo {
         }
     }
 
+    /// Whether the same pod as seen later counts the same on its node: only these parts of a pod with a node can change.
+    pub fn counts_as(&self, later: &Self) -> bool {
+        self.labels == later.labels
+            && self.deleting == later.deleting
+            && self.request == later.request
+            && self.score_request == later.score_request
+    }
+
     /// `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
-    }
-
-    /// Whether a change from `old` could make an unschedulable pod schedulable.
-    pub fn differs_for_scheduling(&self, old: &Self) -> bool {
-        self.labels != old.labels
-            || self.gates != old.gates
-            || self.tolerations != old.tolerations
-            || self.request != old.request
-            || self.uid != old.uid
     }
 }
 

@@ -145,6 +145,14 @@ impl Snapshot {
         Some(pod)
     }
 
+    /// A pod on a node was seen again, and counts as before.
+    pub fn swap_pod(&mut self, name: &str, pod: Arc<PodInfo>) {
+        let Some(slot) = self.places.get(name) else { return };
+        if let Some(place) = self.slots[*slot as usize].pods.iter_mut().find(|p| p.uid == pod.uid) {
+            *place = pod;
+        }
+    }
+
     fn count(&mut self, slot: u32, pod: &PodInfo, sign: i64) {
         let namespace = self.namespaces.get(&pod.namespace).unwrap_or(&NO_LABELS);
         self.counts.pod(slot, InPlace { pod, namespace }, sign);

@@ -187,6 +187,13 @@ impl Queue {
         }
     }
 
+    /// A pod that had a node lost it by an error: it is tried again after a pause.
+    pub fn failed(&mut self, mut queued: Queued, now: Instant) {
+        self.remove(&queued.pod.uid);
+        (queued.since, queued.errors) = (now, queued.errors + 1);
+        self.retry(queued, now);
+    }
+
     /// A held pod is to be tried as soon as it is released.
     pub fn wake_held(&mut self, uid: &str) {
         if let Some(queued) = self.unschedulable.get_mut(uid) {
