@@ -1,12 +1,14 @@
 //! Writes the scheduler's choices and refusals to the API server (DefaultBinder).
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use control::events::Recorder;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 
 use crate::framework::message::Refusal;
@@ -21,13 +23,14 @@ const MESSAGE_LIMIT: usize = 1024;
 #[derive(Clone)]
 pub struct Binder {
     client: kube::Client,
-    events: Recorder,
+    /// By scheduler name: events say which one speaks.
+    events: Arc<HashMap<String, Recorder>>,
 }
 
 impl Binder {
-    /// Writes with this client and recorder.
-    pub fn new(client: kube::Client, events: Recorder) -> Self {
-        Self { client, events }
+    /// Writes with this client, and with a recorder for each scheduler name.
+    pub fn new(client: kube::Client, events: HashMap<String, Recorder>) -> Self {
+        Self { client, events: Arc::new(events) }
     }
 
     /// Binds the pod to the node.
@@ -40,28 +43,82 @@ impl Binder {
         let request = http::Request::post(path).header("content-type", "application/json").body(body)?;
         let call = self.client.request::<Value>(request);
         tokio::time::timeout(DEADLINE, call).await.context("binding took too long")??;
-        let message = format!("Successfully assigned {} to {node}", pod.key());
-        self.events.normal(&reference(pod), "Scheduled", message);
+        self.bound(pod, node);
         Ok(())
     }
 
-    /// Says in the pod's condition and in an event why it has no node. A condition that says so already is left alone.
-    pub async fn refuse(&self, pod: &PodInfo, refusal: &Refusal) {
-        self.say(pod, "Unschedulable", &refusal.message()).await;
+    /// The client behind it.
+    pub fn client(&self) -> &kube::Client {
+        &self.client
+    }
+
+    /// Says where the pod will go once what it needs there is ready.
+    pub async fn expect(&self, pod: &PodInfo, node: &str) {
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}});
+        self.patch(pod, Patch::Strategic(patch)).await;
+    }
+
+    /// Says that an extender wrote the choice.
+    pub fn bound(&self, pod: &PodInfo, node: &str) {
+        let message = format!("Successfully assigned {} to {node}", pod.key());
+        self.event(&pod.scheduler, pod, "Scheduled", message);
+    }
+
+    /// Says in the pod's condition and in an event why it has no node; `nominated` is the node that is being cleared for it. A
+    /// condition that says so already is left alone.
+    pub async fn refuse(&self, pod: &PodInfo, refusal: &Refusal, nominated: Option<&str>) {
+        self.say(pod, "Unschedulable", &refusal.message(), nominated).await;
     }
 
     /// Says that the scheduler itself failed with this pod.
     pub async fn fail(&self, pod: &PodInfo, error: &anyhow::Error) {
-        self.say(pod, "SchedulerError", &format!("{error:#}")).await;
+        self.say(pod, "SchedulerError", &format!("{error:#}"), pod.nominated.as_deref()).await;
     }
 
-    async fn say(&self, pod: &PodInfo, reason: &str, message: &str) {
-        self.events.warning(&reference(pod), "FailedScheduling", cut(message));
-        if pod.refusal.as_deref() == Some(message) {
+    /// A Normal event about a pod, said by a scheduler.
+    pub fn event(&self, scheduler: &str, pod: &PodInfo, reason: &str, message: String) {
+        if let Some(events) = self.events.get(scheduler) {
+            events.normal(&reference(pod), reason, message);
+        }
+    }
+
+    /// Pushes a pod away: says so in its condition, and deletes it. One that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the API server refuses, or does not answer in time.
+    pub async fn evict(&self, pod: &PodInfo, scheduler: &str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let patch = Patch::Strategic(disruption(pod, scheduler));
+        let params = PatchParams::default();
+        let said = tokio::time::timeout(DEADLINE, api.patch_status(&pod.name, &params, &patch)).await;
+        if tolerant(said.context("writing the condition took too long")?)?.is_none() {
+            return Ok(());
+        }
+        let only = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
+        let deleted = tokio::time::timeout(DEADLINE, api.delete(&pod.name, &params)).await;
+        tolerant(deleted.context("deleting took too long")?)?;
+        Ok(())
+    }
+
+    /// No node is being cleared for the pod any more.
+    pub async fn withdraw(&self, pod: &PodInfo) {
+        let patch = json!({"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": null}});
+        self.patch(pod, Patch::Strategic(patch)).await;
+    }
+
+    async fn say(&self, pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) {
+        if let Some(events) = self.events.get(&pod.scheduler) {
+            events.warning(&reference(pod), "FailedScheduling", cut(message));
+        }
+        if pod.refusal.as_deref() == Some(message) && pod.nominated.as_deref() == nominated {
             return;
         }
+        self.patch(pod, Patch::Strategic(condition(pod, reason, message, nominated))).await;
+    }
+
+    async fn patch(&self, pod: &PodInfo, patch: Patch<Value>) {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
-        let patch = Patch::Strategic(condition(pod, reason, message));
         let params = PatchParams::default();
         match tokio::time::timeout(DEADLINE, api.patch_status(&pod.name, &params, &patch)).await {
             Ok(Ok(_)) => {}
@@ -81,14 +138,37 @@ fn binding(pod: &PodInfo, node: &str) -> Value {
     })
 }
 
-fn condition(pod: &PodInfo, reason: &str, message: &str) -> Value {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+fn condition(pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) -> Value {
+    json!({
+        "metadata": {"uid": pod.uid},
+        "status": {"nominatedNodeName": nominated, "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": message, "lastTransitionTime": now(),
+        }]},
+    })
+}
+
+fn disruption(pod: &PodInfo, scheduler: &str) -> Value {
+    let message = format!("{scheduler}: preempting to accommodate a higher priority pod");
     json!({
         "metadata": {"uid": pod.uid},
         "status": {"conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": reason, "message": message, "lastTransitionTime": now,
+            "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": message,
+            "lastTransitionTime": now(),
         }]},
     })
+}
+
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A pod that is gone, or another of the same name, is as good as deleted.
+fn tolerant<T>(result: kube::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn reference(pod: &PodInfo) -> ObjectReference {

@@ -1,12 +1,10 @@
-//! Flags and the KubeSchedulerConfiguration file.
+//! Flags.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use serde::Deserialize;
 
 /// Chooses a node for every pod that has none.
 #[derive(Debug, Clone, Parser)]
@@ -104,113 +102,9 @@ pub const ACCEPTED: &[&str] = &[
     "vmodule",
 ];
 
-/// The parts of a KubeSchedulerConfiguration that are used.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct File {
-    /// `kubescheduler.config.k8s.io/v1`.
-    pub api_version: String,
-    /// `KubeSchedulerConfiguration`.
-    pub kind: String,
-    /// How to reach the API server.
-    pub client_connection: Connection,
-    /// Whether to stand for election.
-    pub leader_election: Election,
-    /// Percentage of nodes to find before scoring; 0 adapts.
-    pub percentage_of_nodes_to_score: Option<usize>,
-    /// First pause after a refusal, seconds.
-    pub pod_initial_backoff_seconds: Option<u64>,
-    /// Longest pause, seconds.
-    pub pod_max_backoff_seconds: Option<u64>,
-    /// Profiles by scheduler name.
-    pub profiles: Vec<ProfileFile>,
-}
-
-/// How to reach the API server.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Connection {
-    /// A kubeconfig.
-    pub kubeconfig: Option<PathBuf>,
-}
-
-/// Leader election.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Election {
-    /// Whether to stand for election.
-    pub leader_elect: Option<bool>,
-}
-
-/// One profile.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ProfileFile {
-    /// The name pods ask for.
-    pub scheduler_name: Option<String>,
-    /// Overrides the file's.
-    pub percentage_of_nodes_to_score: Option<usize>,
-}
-
-impl File {
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    /// Names the field, the value and the rule.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let file: Self =
-            serde_yaml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-        file.check().with_context(|| path.display().to_string())?;
-        Ok(file)
-    }
-
-    fn check(&self) -> Result<()> {
-        let version = &self.api_version;
-        ensure!(
-            version == "kubescheduler.config.k8s.io/v1",
-            "apiVersion: {version:?}: want kubescheduler.config.k8s.io/v1"
-        );
-        ensure!(
-            self.kind == "KubeSchedulerConfiguration",
-            "kind: {:?}: want KubeSchedulerConfiguration",
-            self.kind
-        );
-        let (first, last) = self.backoff();
-        ensure!(first > Duration::ZERO, "podInitialBackoffSeconds: 0: must be greater than 0");
-        ensure!(
-            last >= first,
-            "podMaxBackoffSeconds: {}: must be greater than or equal to podInitialBackoffSeconds",
-            last.as_secs()
-        );
-        for (i, profile) in self.profiles.iter().enumerate() {
-            let p = profile.percentage_of_nodes_to_score.unwrap_or(0);
-            ensure!(p <= 100, "profiles[{i}].percentageOfNodesToScore: {p}: not in valid range [0-100]");
-        }
-        Ok(())
-    }
-
-    /// The first and the longest pause.
-    pub fn backoff(&self) -> (Duration, Duration) {
-        let seconds = |s: Option<u64>, default| Duration::from_secs(s.unwrap_or(default));
-        (seconds(self.pod_initial_backoff_seconds, 1), seconds(self.pod_max_backoff_seconds, 10))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bad_file_names_field_value_and_rule() {
-        let check =
-            |text: &str| serde_yaml::from_str::<File>(text).unwrap().check().map_err(|e| e.to_string());
-        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
-        assert!(check(head).is_ok());
-        assert!(check("kind: KubeSchedulerConfiguration\n").unwrap_err().starts_with("apiVersion"));
-        let bad = format!("{head}profiles: [{{percentageOfNodesToScore: 101}}]\n");
-        assert!(check(&bad).unwrap_err().contains("profiles[0].percentageOfNodesToScore: 101"));
-    }
 
     #[test]
     fn flags() {

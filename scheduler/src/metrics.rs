@@ -30,6 +30,8 @@ pub struct Counts {
     attempts: Family<Attempt, Counter>,
     durations: Family<Attempt, Histogram>,
     pending: Family<Part, Gauge<i64, AtomicI64>>,
+    preemptions: Counter,
+    victims: Histogram,
 }
 
 impl Counts {
@@ -53,6 +55,16 @@ impl Counts {
                 "Waiting pods by part of the queue.",
                 Family::default(),
             ),
+            preemptions: metrics.register(
+                "scheduler_preemption_attempts",
+                "Times others were pushed away for a pod.",
+                Counter::default(),
+            ),
+            victims: metrics.register(
+                "scheduler_preemption_victims",
+                "Pods pushed away at once.",
+                Histogram::new(exponential_buckets(1.0, 2.0, 7)),
+            ),
         }
     }
 
@@ -61,6 +73,12 @@ impl Counts {
         let labels = Attempt { result, profile: profile.into() };
         self.attempts.get_or_create(&labels).inc();
         self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// So many pods are pushed away for one.
+    pub fn preemption(&self, victims: usize) {
+        self.preemptions.inc();
+        self.victims.observe(victims as f64);
     }
 
     /// The lengths of the queue's parts, as [`crate::queue::Queue::lengths`].

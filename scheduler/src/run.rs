@@ -1,13 +1,12 @@
 //! Puts the daemon together and runs it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use control::cache::{Caches, Options};
+use control::cache::Caches;
 use control::events::Recorder;
 use control::lease::{self, LeaderElector, Leadership};
 use daemon::delegated::Delegated;
@@ -16,17 +15,15 @@ use daemon::metrics::Metrics;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
-use k8s_openapi::api::core::v1::{Container, Node, Pod};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
-use crate::config::{File, Flags, ProfileFile};
-use crate::framework::cycle::Profile;
+use crate::config::Flags;
+use crate::configuration::Configuration;
+use crate::extender;
+use crate::follow::follow;
 use crate::metrics::Counts;
-use crate::model::pod::PodInfo;
-use crate::plugins;
-use crate::queue::{Queue, WakeTable};
+use crate::queue::Queue;
 use crate::schedule::Scheduler;
 use crate::state::State;
 
@@ -38,8 +35,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the configuration is wrong, the port is taken, or leadership was lost: the supervisor starts a new process then.
 pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
-    let file = flags.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
-    let path = flags.kubeconfig.clone().or_else(|| file.client_connection.kubeconfig.clone());
+    let config = flags.config.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
+    let path = flags.kubeconfig.clone().or_else(|| config.kubeconfig.clone());
     let path = path.context("no --kubeconfig is given")?;
     let client = daemon::client::from_kubeconfig(&path, "kube-scheduler").await?;
     let tasks = Tasks::new(token.clone());
@@ -50,9 +47,10 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     daemon::notify::serving(&token);
 
     let caches = Caches::new(client.clone(), tasks.clone());
-    let scheduler = assemble(&file, &client, &metrics, &tasks);
-    follow(&scheduler, &caches);
-    let elect = file.leader_election.leader_elect.unwrap_or(flags.leader_elect);
+    let elect = config.leader_elect.unwrap_or(flags.leader_elect);
+    let scheduler = assemble(config, &client, &metrics, &tasks).await?;
+    let whole = follow(&scheduler, &caches);
+    scheduler.keep(whole);
     let outcome = if elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
@@ -67,91 +65,23 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     outcome
 }
 
-fn assemble(file: &File, client: &kube::Client, metrics: &Arc<Metrics>, tasks: &Tasks) -> Arc<Scheduler> {
-    let profiles = profiles(file);
-    let (first, last) = file.backoff();
-    let state = State::new(Queue::new(wake_table(&profiles), first, last));
-    let events = Recorder::start(client.clone(), "default-scheduler", None, tasks);
-    Scheduler::new(state, profiles, Binder::new(client.clone(), events), Counts::register(metrics))
-}
-
-fn profiles(file: &File) -> Vec<Profile> {
-    let one = |p: &ProfileFile| Profile {
-        name: p.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into()),
-        plugins: plugins::default_set(),
-        percentage: p.percentage_of_nodes_to_score.or(file.percentage_of_nodes_to_score).unwrap_or(0),
-    };
-    if file.profiles.is_empty() {
-        vec![one(&ProfileFile::default())]
-    } else {
-        file.profiles.iter().map(one).collect()
+async fn assemble(
+    config: Configuration,
+    client: &kube::Client,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<Arc<Scheduler>> {
+    let (first, last) = config.backoff;
+    let profiles = Arc::new(config.profiles);
+    let state = State::new(Queue::new(first, last), profiles.clone());
+    let recorder = |name: &str| Recorder::start(client.clone(), name, None, tasks);
+    let events = profiles.iter().map(|p| (p.name.clone(), recorder(&p.name))).collect();
+    let mut extenders = Vec::new();
+    for extender in config.extenders {
+        extenders.push(extender::client::Client::new(extender).await?);
     }
-}
-
-/// Which plugins' refusals each happening could change.
-pub fn wake_table(profiles: &[Profile]) -> WakeTable {
-    let mut table: WakeTable = HashMap::new();
-    for (plugin, _) in profiles.iter().flat_map(|p| &p.plugins) {
-        for happening in plugin.woken_by() {
-            table.entry(*happening).or_default().insert(plugin.name());
-        }
-    }
-    table
-}
-
-/// Feeds the state from the caches. A standby follows too, so that it can take over at once.
-fn follow(scheduler: &Arc<Scheduler>, caches: &Caches) {
-    let me = scheduler.clone();
-    caches.with::<Node>(|| Options::default().trim(trim_node)).handle(move |event| {
-        me.state.lock().node_changed(&event.key.name, event.new.as_deref(), Instant::now());
-        me.wake.notify_one();
-    });
-    let me = scheduler.clone();
-    caches.with::<Pod>(|| Options::default().trim(trim_pod)).handle(move |event| {
-        let uid = |p: &Arc<Pod>| p.metadata.uid.clone().unwrap_or_default();
-        let mut state = me.state.lock();
-        // A pod of the same name but another uid replaced the old one.
-        if let Some(old) = event.old.as_ref().filter(|o| event.new.as_ref().is_none_or(|n| uid(n) != uid(o)))
-        {
-            state.pod_gone(&uid(old), Instant::now());
-        }
-        if let Some(pod) = &event.new {
-            state.pod_seen(Arc::new(PodInfo::of(pod)), &me.profiles, Instant::now());
-        }
-        drop(state);
-        me.wake.notify_one();
-    });
-}
-
-/// Drops what no plugin reads.
-fn trim_node(node: &mut Node) {
-    node.metadata.annotations = None;
-}
-
-fn trim_pod(pod: &mut Pod) {
-    pod.metadata.annotations = None;
-    pod.metadata.owner_references = None;
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        spec.containers.iter_mut().for_each(trim_container);
-        spec.init_containers.iter_mut().flatten().for_each(trim_container);
-    }
-    if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
-    }
-}
-
-fn trim_container(container: &mut Container) {
-    *container = Container {
-        name: std::mem::take(&mut container.name),
-        image: container.image.take(),
-        ports: container.ports.take(),
-        resources: container.resources.take(),
-        restart_policy: container.restart_policy.take(),
-        ..Container::default()
-    };
+    let binder = Binder::new(client.clone(), events);
+    Ok(Scheduler::new(state, profiles, binder, Counts::register(metrics), extenders))
 }
 
 async fn act(caches: &Caches, scheduler: Arc<Scheduler>, token: &CancellationToken) {

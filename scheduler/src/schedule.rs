@@ -1,24 +1,53 @@
 //! The loop: take the next pod, decide, assume, write on the side.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
-use crate::framework::cycle::{Outcome, Profile};
+use crate::extender::client::Client;
+use crate::follow::Whole;
+use crate::framework::cycle::Found;
+use crate::framework::message::Refusal;
+use crate::framework::preempt::{self, Candidate};
+use crate::framework::profile::Profile;
 use crate::metrics::Counts;
+use crate::model::pod::PodInfo;
+use crate::plugins::volume_binding::{self, Step};
 use crate::queue::Queued;
 use crate::state::State;
+use crate::volumes;
 
 /// Writes under way at once; beyond it the loop waits, which bounds memory and leaves room in the API server, which by
 /// default works on 200 writes at a time.
 const WRITES: usize = 64;
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
+
+/// What a refused pod has in prospect.
+pub(crate) enum Place {
+    /// What it had before.
+    Kept,
+    /// Nothing any more.
+    Lost,
+    /// A node on which others are pushed away for it.
+    Cleared(Candidate),
+}
+
+/// What becomes of a pod.
+pub(crate) enum Decision {
+    /// It was assumed on this node; its claims need these steps.
+    Node(String, Vec<Step>),
+    /// It fits nowhere.
+    Refused(Refusal, Place),
+    /// It could not be decided.
+    Failed(anyhow::Error),
+}
 
 /// Everything the loop needs, shared with the handlers of the caches.
 pub struct Scheduler {
@@ -27,17 +56,46 @@ pub struct Scheduler {
     /// Rung when something was put into the queue.
     pub wake: Notify,
     /// Profiles by scheduler name.
-    pub profiles: Vec<Profile>,
-    binder: Binder,
-    counts: Counts,
+    pub profiles: Arc<Vec<Profile>>,
+    pub(crate) binder: Binder,
+    pub(crate) counts: Counts,
     writes: Arc<Semaphore>,
+    /// Rung when a claim changed.
+    pub(crate) storage: Notify,
+    pub(crate) extenders: Vec<Client>,
+    pub(crate) whole: OnceLock<Whole>,
 }
 
 impl Scheduler {
     /// A scheduler that has seen nothing yet.
-    pub fn new(state: State, profiles: Vec<Profile>, binder: Binder, counts: Counts) -> Arc<Self> {
-        let writes = Arc::new(Semaphore::new(WRITES));
-        Arc::new(Self { state: Mutex::new(state), wake: Notify::new(), profiles, binder, counts, writes })
+    pub fn new(
+        state: State,
+        profiles: Arc<Vec<Profile>>,
+        binder: Binder,
+        counts: Counts,
+        extenders: Vec<Client>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            profiles,
+            binder,
+            counts,
+            writes: Arc::new(Semaphore::new(WRITES)),
+            storage: Notify::new(),
+            extenders,
+            whole: OnceLock::new(),
+        })
+    }
+
+    /// Whether other programs have a say, which want to see whole objects.
+    pub fn has_extenders(&self) -> bool {
+        !self.extenders.is_empty()
+    }
+
+    /// Keeps the caches that extenders are shown from.
+    pub fn keep(&self, whole: Whole) {
+        let _ = self.whole.set(whole);
     }
 
     /// Schedules until cancelled; then waits for the writes under way.
@@ -79,51 +137,81 @@ impl Scheduler {
             return self.state.lock().queue().done(&queued.pod.uid);
         };
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
-        let outcome = self.decide(profile, &queued);
         let me = self.clone();
-        let name = profile.name.clone();
-        match outcome.choice {
-            Ok(node) => {
-                self.state.lock().assume(&queued, &node);
+        match self.decide(profile, &queued).await {
+            Decision::Node(node, steps) => {
+                let profile = profile.clone();
                 tokio::spawn(async move {
-                    me.bind(queued, &node, &name, begin).await;
+                    me.bind(queued, &node, &steps, &profile, begin).await;
                     drop(permit);
                 });
             }
-            Err(refusal) => {
+            Decision::Refused(refusal, place) => {
                 tracing::debug!(pod = queued.pod.key(), refusal = refusal.message(), "unschedulable");
-                self.counts.attempt("unschedulable", &name, begin.elapsed());
+                self.counts.attempt("unschedulable", &profile.name, begin.elapsed());
                 let pod = queued.pod.clone();
-                self.state.lock().queue().refused(queued, refusal.plugins.clone(), Instant::now());
+                let held = matches!(place, Place::Cleared(_));
+                self.state.lock().refused(queued, refusal.plugins.clone(), held, Instant::now());
                 tokio::spawn(async move {
-                    me.binder.refuse(&pod, &refusal).await;
+                    me.tell(pod, &refusal, place).await;
+                    drop(permit);
+                });
+            }
+            Decision::Failed(error) => {
+                self.counts.attempt("error", &profile.name, begin.elapsed());
+                let pod = queued.pod.clone();
+                self.state.lock().refused(queued, Default::default(), false, Instant::now());
+                tokio::spawn(async move {
+                    me.binder.fail(&pod, &error).await;
                     drop(permit);
                 });
             }
         }
     }
 
-    fn decide(&self, profile: &Profile, queued: &Queued) -> Outcome {
-        let (snapshot, start) = {
-            let state = self.state.lock();
-            (state.snapshot(), state.next_start())
+    async fn tell(self: Arc<Self>, pod: Arc<PodInfo>, refusal: &Refusal, place: Place) {
+        let node = match &place {
+            Place::Kept => pod.nominated.clone(),
+            Place::Lost => None,
+            Place::Cleared(chosen) => Some(chosen.node.clone()),
         };
-        let outcome = profile.decide(&queued.pod, &snapshot, start, &mut |n| rand::random_range(0..n.max(1)));
-        self.state.lock().set_next_start(outcome.next_start);
-        outcome
+        self.binder.refuse(&pod, refusal, node.as_deref()).await;
+        if let Place::Cleared(chosen) = place {
+            self.push_away(pod, chosen).await;
+        }
     }
 
-    async fn bind(&self, queued: Queued, node: &str, profile: &str, begin: Instant) {
-        match self.binder.bind(&queued.pod, node).await {
+    async fn decide(&self, profile: &Profile, queued: &Queued) -> Decision {
+        if self.extenders.iter().any(|e| e.config.concerns(&queued.pod)) {
+            return self.decide_with_extenders(profile, queued).await;
+        }
+        let mut state = self.state.lock();
+        let start = state.next_start();
+        let pod = &queued.pod;
+        let found = profile.find(pod, state.all(), start, true);
+        state.set_next_start(found.next_start);
+        match found.feasible.as_slice() {
+            [] => preempt(profile, pod, &mut state, found),
+            [only] => take(profile, queued, &mut state, *only),
+            feasible => {
+                let slot = profile.best(pod, state.all(), feasible, &[], &mut random);
+                take(profile, queued, &mut state, slot)
+            }
+        }
+    }
+
+    async fn bind(&self, queued: Queued, node: &str, steps: &[Step], profile: &Profile, begin: Instant) {
+        match self.write(&queued.pod, node, steps, profile).await {
             Ok(()) => {
-                self.counts.attempt("scheduled", profile, begin.elapsed());
+                self.counts.attempt("scheduled", &profile.name, begin.elapsed());
                 tracing::debug!(pod = queued.pod.key(), node, "bound");
                 self.state.lock().bound(&queued.pod.uid);
             }
             Err(error) => {
-                self.counts.attempt("error", profile, begin.elapsed());
+                self.counts.attempt("error", &profile.name, begin.elapsed());
                 tracing::warn!(pod = queued.pod.key(), node, error = format!("{error:#}"), "binding failed");
                 let pod = queued.pod.clone();
+                self.release_volumes(steps);
                 self.state.lock().forget(queued, Instant::now());
                 self.wake.notify_one();
                 if !gone(&error) {
@@ -132,6 +220,86 @@ impl Scheduler {
             }
         }
     }
+
+    async fn write(&self, pod: &PodInfo, node: &str, steps: &[Step], profile: &Profile) -> Result<()> {
+        if let Some(limit) = profile.bind_volumes {
+            self.bind_volumes(pod, node, steps, limit).await?;
+        }
+        let mut binders =
+            self.extenders.iter().filter(|e| !e.config.bind.is_empty() && e.config.concerns(pod));
+        if let Some(extender) = binders.next() {
+            extender.bind(pod, node).await?;
+            self.binder.bound(pod, node);
+            return Ok(());
+        }
+        ensure!(profile.binds, "no plugin of profile {} binds", profile.name);
+        self.binder.bind(pod, node).await
+    }
+}
+
+fn random(n: usize) -> usize {
+    rand::random_range(0..n.max(1))
+}
+
+/// The pod is counted on the chosen node from now on, and its volumes set aside.
+pub(crate) fn take(profile: &Profile, queued: &Queued, state: &mut State, slot: u32) -> Decision {
+    let node = state.all().node(slot).spec.clone();
+    let mut steps = Vec::new();
+    if profile.bind_volumes.is_some() && queued.pod.volumes.is_some() {
+        steps = volume_binding::plan(&queued.pod, &node, state.all());
+        volumes::set_aside(state.all(), &steps);
+    }
+    state.assume(queued, &node.name, Instant::now());
+    Decision::Node(node.name.clone(), steps)
+}
+
+/// Looks for others to push away; what comes of it is part of the refusal.
+fn preempt(profile: &Profile, pod: &Arc<PodInfo>, state: &mut State, mut found: Found<'_>) -> Decision {
+    let refusal = std::mem::take(&mut found.refusal);
+    match candidates(profile, pod, state, &found, refusal) {
+        Ok((refusal, candidates)) => nominate(pod, state, refusal, candidates),
+        Err(decision) => decision,
+    }
+}
+
+/// Candidates for preemption; without any, what becomes of the pod.
+pub(crate) fn candidates(
+    profile: &Profile,
+    pod: &Arc<PodInfo>,
+    state: &mut State,
+    found: &Found<'_>,
+    mut refusal: Refusal,
+) -> Result<(Refusal, Vec<Candidate>), Decision> {
+    let Some(args) = profile.preemption.filter(|_| refusal.nodes > 0) else {
+        return Err(Decision::Refused(refusal, Place::Kept));
+    };
+    match preempt::candidates(pod, state.all(), found, args, random(found.refused.len())) {
+        Ok(candidates) => Ok((refusal, candidates)),
+        Err(no) => {
+            refusal.after = Some(no.words().into());
+            if matches!(no, preempt::No::Barred(_)) {
+                return Err(Decision::Refused(refusal, Place::Kept));
+            }
+            state.all().withdraw(&pod.uid);
+            Err(Decision::Refused(refusal, Place::Lost))
+        }
+    }
+}
+
+/// Chooses among the candidates and keeps the place on the node.
+pub(crate) fn nominate(
+    pod: &Arc<PodInfo>,
+    state: &mut State,
+    mut refusal: Refusal,
+    candidates: Vec<Candidate>,
+) -> Decision {
+    let Some(chosen) = preempt::choose(candidates) else {
+        state.all().withdraw(&pod.uid);
+        return Decision::Refused(refusal, Place::Lost);
+    };
+    refusal.plugins.insert(crate::preemption::NAME);
+    state.nominate(pod, &chosen.node);
+    Decision::Refused(refusal, Place::Cleared(chosen))
 }
 
 /// The pod was deleted, or replaced, or bound by someone else meanwhile: no news for its owner.

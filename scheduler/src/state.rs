@@ -1,49 +1,83 @@
 //! What the scheduler knows, changed by the watch caches and by its own choices: nodes with their pods, and the queue.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
+use ahash::AHashMap;
 use tokio::time::Instant;
 
-use crate::framework::Happening;
-use crate::framework::cycle::Profile;
+use crate::framework::happening::{Happening, Kind};
+use crate::framework::profile::Profile;
+use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
-use crate::model::snapshot::{Nodes, Snapshot};
+use crate::model::snapshot::Snapshot;
 use crate::queue::{Queue, Queued};
 
 /// Where a pod is counted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Placed {
     node: String,
+    pod: Arc<PodInfo>,
     /// Chosen here, not yet seen back from the API server.
     assumed: bool,
 }
 
 /// Everything known.
 pub struct State {
-    nodes: Nodes,
+    all: Snapshot,
     queue: Queue,
-    placed: HashMap<String, Placed>,
-    waiting: HashMap<String, Arc<PodInfo>>,
+    profiles: Arc<Vec<Profile>>,
+    /// By plugin name, the kinds of events that wake a pod it refused.
+    wakes: AHashMap<&'static str, u32>,
+    placed: AHashMap<String, Placed>,
+    waiting: AHashMap<String, Arc<PodInfo>>,
     next_start: usize,
+}
+
+/// Whether an event could change the refusal of a pod.
+fn hint(
+    profiles: &[Profile],
+    wakes: &AHashMap<&'static str, u32>,
+    all: &Snapshot,
+    queued: &Queued,
+    what: &Happening,
+) -> bool {
+    if matches!(what, Happening::Own { uid, .. } if *uid != queued.pod.uid) {
+        return false;
+    }
+    let bit = what.kind().bit();
+    let mut waits =
+        queued.refused_by.iter().filter(|name| wakes.get(*name).is_none_or(|w| w & bit != 0)).peekable();
+    if waits.peek().is_none() {
+        return false;
+    }
+    let Some(profile) = profiles.iter().find(|p| p.name == queued.pod.scheduler) else { return true };
+    waits.any(|name| profile.plugin(name).is_none_or(|p| p.hint(&queued.pod, what, all)))
 }
 
 impl State {
     /// Knows nothing yet.
-    pub fn new(queue: Queue) -> Self {
+    pub fn new(queue: Queue, profiles: Arc<Vec<Profile>>) -> Self {
+        let mut wakes: AHashMap<&'static str, u32> = AHashMap::new();
+        for plugin in profiles.iter().flat_map(|p| &p.all) {
+            let bits = plugin.woken_by().iter().fold(0, |bits, kind| bits | kind.bit());
+            *wakes.entry(plugin.name()).or_default() |= bits;
+        }
+        wakes.insert(crate::preemption::NAME, Kind::PodLeft.bit());
+        wakes.insert(crate::extender::NAME, u32::MAX);
         Self {
-            nodes: Nodes::default(),
+            all: Snapshot::default(),
             queue,
-            placed: HashMap::new(),
-            waiting: HashMap::new(),
+            profiles,
+            wakes,
+            placed: AHashMap::new(),
+            waiting: AHashMap::new(),
             next_start: 0,
         }
     }
 
-    /// The nodes of now.
-    pub fn snapshot(&self) -> Snapshot {
-        self.nodes.snapshot()
+    /// The cluster of now.
+    pub fn all(&mut self) -> &mut Snapshot {
+        &mut self.all
     }
 
     /// Where the next pod starts looking among the nodes.
@@ -61,17 +95,32 @@ impl State {
         &mut self.queue
     }
 
+    /// Something happened that pods may wait for.
+    pub fn happened(&mut self, what: &Happening, now: Instant) {
+        let Self { all, queue, profiles, wakes, .. } = self;
+        queue.happened(what, &|q, w| hint(profiles, wakes, all, q, w), now);
+    }
+
     /// A Node came, changed (`Some`) or went.
-    pub fn node_changed(&mut self, name: &str, node: Option<&Node>, now: Instant) {
-        match node {
-            Some(node) if self.nodes.update(node) => self.queue.happened(Happening::NodeOpened, now),
-            Some(_) => {}
-            None => self.nodes.remove(name),
+    pub fn node_changed(&mut self, name: &str, node: Option<NodeSpec>, now: Instant) {
+        match node.map(Arc::new) {
+            Some(node) => {
+                let old = self.all.set_node(node.clone());
+                for what in Happening::of_node(old.as_ref(), &node) {
+                    self.happened(&what, now);
+                }
+            }
+            None => {
+                if let Some(old) = self.all.remove_node(name) {
+                    let what = Happening::Node { kind: Kind::NodeGone, old: Some(old.clone()), new: old };
+                    self.happened(&what, now);
+                }
+            }
         }
     }
 
     /// A pod was seen.
-    pub fn pod_seen(&mut self, pod: Arc<PodInfo>, profiles: &[Profile], now: Instant) {
+    pub fn pod_seen(&mut self, pod: Arc<PodInfo>, now: Instant) {
         if pod.ended {
             return self.pod_gone(&pod.uid, now);
         }
@@ -79,142 +128,226 @@ impl State {
             Some(node) => {
                 let node = node.clone();
                 self.leave_queue(&pod.uid);
-                self.place(pod, &node, false);
+                self.seen_on(pod, &node, now);
             }
-            None => self.pod_waits(pod, profiles, now),
+            None => self.pod_waits(pod, now),
         }
     }
 
-    fn pod_waits(&mut self, pod: Arc<PodInfo>, profiles: &[Profile], now: Instant) {
+    /// A pod whose place was chosen here is no news: it was told when it was assumed.
+    fn seen_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
+        let before = self.placed.get(&pod.uid).filter(|p| p.node == node).map(|p| p.pod.clone());
+        match &before {
+            Some(old) if old.counts_as(&pod) => {
+                self.all.swap_pod(node, pod.clone());
+                let placed = Placed { node: node.into(), pod: pod.clone(), assumed: false };
+                self.placed.insert(pod.uid.clone(), placed);
+            }
+            _ => self.place(pod.clone(), node, false),
+        }
+        for what in Happening::of_pod(before.as_ref(), &pod) {
+            self.happened(&what, now);
+        }
+    }
+
+    fn pod_waits(&mut self, pod: Arc<PodInfo>, now: Instant) {
         // A late picture of a pod whose place is already chosen.
         if self.placed.contains_key(&pod.uid) {
             return;
         }
-        let Some(profile) = profiles.iter().find(|p| p.name == pod.scheduler) else { return };
+        match &pod.nominated {
+            Some(node) => self.all.nominate(pod.clone(), node),
+            None if self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) => {
+                self.all.withdraw(&pod.uid);
+            }
+            None => {}
+        }
+        let Some(profile) = self.profiles.iter().find(|p| p.name == pod.scheduler) else { return };
         if pod.deleting {
             return self.pod_gone(&pod.uid, now);
         }
         let gate = profile.gate(&pod).map(|(plugin, _)| plugin);
         match self.waiting.insert(pod.uid.clone(), pod.clone()) {
-            Some(old) => self.queue.update(pod.clone(), gate, pod.differs_for_scheduling(&old), now),
+            Some(old) => {
+                let changes = Happening::of_own(&old, &pod);
+                let Self { all, queue, profiles, wakes, .. } = self;
+                queue.update(pod, gate, &changes, &|q, w| hint(profiles, wakes, all, q, w), now);
+            }
             None => self.queue.add(pod, gate, now),
         }
     }
 
     /// A pod is gone, or has ended for good.
     pub fn pod_gone(&mut self, uid: &str, now: Instant) {
+        let waited = self.waiting.get(uid).cloned();
+        let meant_to_come = self.all.withdraw(uid).is_some();
         self.leave_queue(uid);
-        if self.unplace(uid) {
-            self.queue.happened(Happening::PodLeft, now);
+        let gone = self.unplace(uid).or(waited.filter(|_| meant_to_come));
+        if let Some(pod) = gone {
+            self.happened(&Happening::left(pod), now);
         }
     }
 
     fn leave_queue(&mut self, uid: &str) {
         self.waiting.remove(uid);
         self.queue.remove(uid);
+        self.all.withdraw(uid);
     }
 
     fn place(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) {
-        let uid = pod.uid.clone();
-        if self.placed.get(&uid).is_some_and(|p| p.node != node) {
-            self.unplace(&uid);
+        self.unplace(&pod.uid);
+        self.all.add_pod(node, pod.clone());
+        self.placed.insert(pod.uid.clone(), Placed { node: node.into(), pod, assumed });
+    }
+
+    fn unplace(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let placed = self.placed.remove(uid)?;
+        self.all.remove_pod(&placed.node, uid);
+        Some(placed.pod)
+    }
+
+    /// Whether the pod still wants a node.
+    pub fn wants_node(&self, uid: &str) -> bool {
+        self.waiting.contains_key(uid)
+    }
+
+    /// A pod for which others were pushed away: its place is kept among the nominated.
+    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str) {
+        if self.waiting.contains_key(&pod.uid) {
+            self.all.nominate(pod.clone(), node);
         }
-        self.nodes.change_pods(node, |n| n.add_pod(pod));
-        self.placed.insert(uid, Placed { node: node.into(), assumed });
     }
 
-    fn unplace(&mut self, uid: &str) -> bool {
-        let Some(placed) = self.placed.remove(uid) else { return false };
-        self.nodes.change_pods(&placed.node, |n| {
-            n.remove_pod(uid);
-        });
-        true
-    }
-
-    /// Counts the pod on the chosen node before the API server knows.
-    pub fn assume(&mut self, queued: &Queued, node: &str) {
+    /// Counts the pod on the chosen node before the API server knows. From now on it can only fail by an error, so that it need not
+    /// be told what happens meanwhile.
+    pub fn assume(&mut self, queued: &Queued, node: &str, now: Instant) {
+        self.all.withdraw(&queued.pod.uid);
+        self.queue.done(&queued.pod.uid);
         self.place(queued.pod.clone(), node, true);
+        let what = Happening::Pod { kind: Kind::PodPlaced, old: None, pod: queued.pod.clone() };
+        self.happened(&what, now);
     }
 
     /// The choice was written. The pod stays counted until it is seen, or seen to be gone.
     pub fn bound(&mut self, uid: &str) {
         self.waiting.remove(uid);
-        self.queue.done(uid);
+    }
+
+    /// The pod was refused: it waits for what could change that. `held` keeps it waiting until [`Queue::released`].
+    pub fn refused(
+        &mut self,
+        mut queued: Queued,
+        plugins: std::collections::BTreeSet<&'static str>,
+        held: bool,
+        now: Instant,
+    ) {
+        if let Some(pod) = self.waiting.get(&queued.pod.uid) {
+            queued.pod = pod.clone();
+        }
+        queued.held = held;
+        queued.waits_for =
+            plugins.iter().fold(0, |bits, p| bits | self.wakes.get(p).copied().unwrap_or(u32::MAX));
+        let Self { all, queue, profiles, wakes, .. } = self;
+        queue.refused(queued, plugins, &|q, w| hint(profiles, wakes, all, q, w), now);
     }
 
     /// The choice could not be written: the pod is tried again after a pause.
     pub fn forget(&mut self, queued: Queued, now: Instant) {
-        if self.placed.get(&queued.pod.uid).is_some_and(|p| p.assumed) {
-            self.unplace(&queued.pod.uid);
-            self.queue.happened(Happening::PodLeft, now);
+        if self.placed.get(&queued.pod.uid).is_some_and(|p| p.assumed)
+            && let Some(pod) = self.unplace(&queued.pod.uid)
+        {
+            self.happened(&Happening::left(pod), now);
         }
-        self.queue.refused(queued, Default::default(), now);
+        // Deleted meanwhile: there is nothing to try again.
+        if let Some(pod) = self.waiting.get(&queued.pod.uid) {
+            self.queue.failed(Queued { pod: pod.clone(), ..queued }, now);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::wake_table;
-    use crate::testing::{cpu_pod, node, pod_object};
+    use crate::testing::{cpu_pod, node_spec, pod_object};
     use serde_json::json;
     use std::time::Duration;
 
-    fn profiles() -> Vec<Profile> {
-        vec![Profile {
-            name: "default-scheduler".into(),
-            plugins: crate::plugins::default_set(),
-            percentage: 0,
-        }]
-    }
-
     fn state() -> State {
-        let wakes = wake_table(&profiles());
-        State::new(Queue::new(wakes, Duration::from_secs(1), Duration::from_secs(10)))
+        let queue = Queue::new(Duration::from_secs(1), Duration::from_secs(10));
+        State::new(queue, Arc::new(vec![crate::plugins::default_profile()]))
     }
 
-    fn cpu_left(state: &State) -> i64 {
-        let snapshot = state.snapshot();
-        snapshot.nodes()[0].allocatable.cpu - snapshot.nodes()[0].requested.cpu
+    fn add_node(s: &mut State, name: &str) {
+        let node = NodeSpec::clone(&node_spec(name, json!({})));
+        s.node_changed(name, Some(node), Instant::now());
+    }
+
+    fn cpu_left(state: &mut State) -> i64 {
+        let node = state.all().get("a").unwrap();
+        node.allocatable.cpu - node.requested.cpu
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_assumed_pod_is_counted_once_and_forgotten_whole() {
-        let (mut s, profiles, now) = (state(), profiles(), Instant::now());
-        s.node_changed("a", Some(&node("a", json!({}))), now);
-        s.pod_seen(cpu_pod("p", "1"), &profiles, now);
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        s.pod_seen(cpu_pod("p", "1"), now);
         let queued = s.queue().pop(now).unwrap();
-        s.assume(&queued, "a");
-        assert_eq!(cpu_left(&s), 3000);
+        s.assume(&queued, "a", now);
+        assert_eq!(cpu_left(&mut s), 3000);
         // A late picture without a node changes nothing.
-        s.pod_seen(cpu_pod("p", "1"), &profiles, now);
+        s.pod_seen(cpu_pod("p", "1"), now);
         assert_eq!(s.queue().lengths(), [0, 0, 0, 0]);
         s.forget(queued, now);
-        assert_eq!(cpu_left(&s), 4000);
+        assert_eq!(cpu_left(&mut s), 4000);
         assert_eq!(s.queue().lengths(), [0, 1, 0, 0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_bound_pod_is_seen_and_leaves() {
-        let (mut s, profiles, now) = (state(), profiles(), Instant::now());
-        s.node_changed("a", Some(&node("a", json!({}))), now);
-        s.pod_seen(cpu_pod("p", "1"), &profiles, now);
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        s.pod_seen(cpu_pod("p", "1"), now);
         let queued = s.queue().pop(now).unwrap();
-        s.assume(&queued, "a");
+        s.assume(&queued, "a", now);
         s.bound("uid-p");
         let mut seen = PodInfo::clone(&queued.pod);
         seen.node = Some("a".into());
-        s.pod_seen(Arc::new(seen), &profiles, now);
-        assert_eq!(cpu_left(&s), 3000);
+        s.pod_seen(Arc::new(seen), now);
+        assert_eq!(cpu_left(&mut s), 3000);
         s.pod_gone("uid-p", now);
-        assert_eq!(cpu_left(&s), 4000);
+        assert_eq!(cpu_left(&mut s), 4000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn pods_of_other_schedulers_are_left_alone() {
-        let (mut s, profiles, now) = (state(), profiles(), Instant::now());
+        let (mut s, now) = (state(), Instant::now());
         let other = PodInfo::of(&pod_object("p", json!({"schedulerName": "mine"})));
-        s.pod_seen(Arc::new(other), &profiles, now);
+        s.pod_seen(Arc::new(other), now);
         assert!(s.queue().pop(now).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_wakes_only_pods_that_would_fit_there() {
+        let (mut s, now) = (state(), Instant::now());
+        for (name, cpu) in [("small", "1"), ("large", "64")] {
+            s.pod_seen(cpu_pod(name, cpu), now);
+            let queued = s.queue().pop(now).unwrap();
+            s.refused(queued, ["NodeResourcesFit"].into(), false, now);
+        }
+        add_node(&mut s, "a");
+        assert_eq!(s.queue().lengths(), [0, 1, 1, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_meant_to_come_leaves_its_place_to_others() {
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        s.pod_seen(cpu_pod("p", "1"), now);
+        let queued = s.queue().pop(now).unwrap();
+        s.nominate(&queued.pod, "a");
+        assert_eq!(s.all().nominated("a").len(), 1);
+        s.pod_gone("uid-p", now);
+        assert!(!s.all().has_nominated());
     }
 }

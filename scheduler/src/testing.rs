@@ -5,7 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use serde_json::{Value, json};
 
+use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
+use crate::model::snapshot::Snapshot;
 
 pub fn pod_spec(spec: Value) -> PodSpec {
     serde_json::from_value(spec).expect("a pod spec")
@@ -38,7 +40,27 @@ pub fn node(name: &str, over: Value) -> Node {
     serde_json::from_value(all).expect("a node")
 }
 
-fn merge(base: &mut Value, over: Value) {
+/// The same as the scheduler keeps it.
+pub fn node_spec(name: &str, over: Value) -> Arc<NodeSpec> {
+    Arc::new(NodeSpec::of(&node(name, over)))
+}
+
+/// A cluster of these nodes.
+pub fn cluster(nodes: &[Node]) -> Snapshot {
+    let mut all = Snapshot::default();
+    nodes.iter().for_each(|n| drop(all.set_node(Arc::new(NodeSpec::of(n)))));
+    all.refresh();
+    all
+}
+
+/// A pod whose metadata is overlaid too: `over` may have `metadata`, `spec` and `status`.
+pub fn pod_with(name: &str, over: Value) -> Arc<PodInfo> {
+    let mut all = serde_json::to_value(pod_object(name, json!({}))).expect("a pod");
+    merge(&mut all, over);
+    Arc::new(PodInfo::of(&serde_json::from_value(all).expect("a pod")))
+}
+
+pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {
             for (key, value) in over {

@@ -1,13 +1,23 @@
 //! The extension points, the cycle that walks through them, and the words of a refusal.
 
 pub mod cycle;
+pub mod happening;
 pub mod message;
+pub mod preempt;
+pub mod profile;
+
+#[cfg(test)]
+mod preempt_tests;
 
 use std::any::Any;
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
 
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
+pub use happening::{Happening, Kind};
 
 /// The best score of one plugin.
 pub const MAX_SCORE: i64 = 100;
@@ -21,11 +31,40 @@ pub enum Before {
     Ask(Prepared),
     /// This plugin has nothing to say of this pod.
     Skip,
-    /// Only these nodes come into question.
-    Only(Vec<String>, Prepared),
+    /// Only the nodes in these slots come into question.
+    Only(Vec<u32>, Prepared),
     /// No node will do.
     Refuse(String),
 }
+
+impl Before {
+    /// Ask about each node with this.
+    pub fn ask<T: Any + Send + Sync>(prepared: T) -> Self {
+        Self::Ask(Some(Box::new(prepared)))
+    }
+}
+
+/// One reason, in words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Known beforehand.
+    Text(&'static str),
+    /// Made once per pod.
+    Made(Arc<str>),
+}
+
+impl Reason {
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+/// The reasons of one node; hardly ever more than two.
+pub type Reasons = SmallVec<[Reason; 2]>;
 
 /// What a plugin says of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,32 +72,62 @@ pub enum Verdict {
     /// It will do.
     Fits,
     /// It won't, for these reasons, until something leaves it.
-    Refused(Vec<String>),
+    Refused(Reasons),
     /// It won't, and nothing leaving it would help.
-    Never(Vec<String>),
+    Never(Reasons),
 }
 
 impl Verdict {
     /// A final refusal for one reason.
-    pub fn never(reason: &str) -> Self {
-        Self::Never(vec![reason.into()])
+    pub fn never(reason: &'static str) -> Self {
+        Self::Never(smallvec![Reason::Text(reason)])
     }
 
     /// A refusal for one reason.
-    pub fn refused(reason: &str) -> Self {
-        Self::Refused(vec![reason.into()])
+    pub fn refused(reason: &'static str) -> Self {
+        Self::Refused(smallvec![Reason::Text(reason)])
     }
 }
 
-/// What happened in the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Happening {
-    /// A node came, or its labels, taints, room or cordon changed for the better.
-    NodeOpened,
-    /// A pod that was on a node left it.
-    PodLeft,
-    /// The pod itself was changed.
-    PodChanged,
+/// Pods thought onto a node, or away from it. The node in the same [`View`] has them on it, or off it, already; the counts of the
+/// snapshot have not.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delta<'a> {
+    /// Thought onto it.
+    pub added: &'a [Arc<PodInfo>],
+    /// Thought away.
+    pub removed: &'a [Arc<PodInfo>],
+}
+
+impl Delta<'_> {
+    /// How many more of the pods that `counts` says are there than the snapshot knows.
+    pub fn count(&self, counts: impl Fn(&PodInfo) -> i64) -> i64 {
+        let sum = |pods: &[Arc<PodInfo>]| pods.iter().map(|p| counts(p)).sum::<i64>();
+        sum(self.added) - sum(self.removed)
+    }
+
+    /// Whether nothing is thought.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// One node, as it is or is thought to be.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The node.
+    pub node: &'a NodeInfo,
+    /// Everything else.
+    pub all: &'a Snapshot,
+    /// What is thought.
+    pub delta: Delta<'a>,
+}
+
+impl<'a> View<'a> {
+    /// A node as it is.
+    pub fn of(node: &'a NodeInfo, all: &'a Snapshot) -> Self {
+        Self { node, all, delta: Delta::default() }
+    }
 }
 
 /// One scheduling plugin. Every method has a default, so that a plugin writes only what it is about. Verdicts are synchronous and
@@ -75,13 +144,16 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
+    /// Asks the snapshot to count what this plugin will look at.
+    fn count(&self, _pod: &PodInfo, _all: &mut Snapshot) {}
+
     /// Looks at the pod once, before the nodes. A plugin that only scores skips here.
-    fn pre_filter(&self, _pod: &PodInfo, _nodes: &Snapshot) -> Before {
+    fn pre_filter(&self, _pod: &PodInfo, _all: &Snapshot) -> Before {
         Before::Skip
     }
 
     /// Whether the pod may go to this node.
-    fn filter(&self, _prepared: &Prepared, _pod: &PodInfo, _node: &NodeInfo) -> Verdict {
+    fn filter(&self, _prepared: &Prepared, _pod: &PodInfo, _at: &View<'_>) -> Verdict {
         Verdict::Fits
     }
 
@@ -90,23 +162,36 @@ pub trait Plugin: Send + Sync {
         0
     }
 
-    /// Whether its score is worth asking for this pod.
-    fn scores(&self, _pod: &PodInfo) -> bool {
-        true
+    /// Looks at the nodes that will do, before they are scored; `None` if all of them are the same to this plugin.
+    fn pre_score(&self, _pod: &PodInfo, _all: &Snapshot, _nodes: &[u32]) -> Option<Prepared> {
+        None
     }
 
-    /// How good the node is, 0 to 100, or anything that `normalise` makes 0 to 100.
-    fn score(&self, _pod: &PodInfo, _node: &NodeInfo, _nodes: &Snapshot) -> i64 {
-        0
+    /// How good each node is, 0 to 100, into `scores`, which is as long as `nodes`.
+    fn score(
+        &self,
+        _prepared: &Prepared,
+        _pod: &PodInfo,
+        _all: &Snapshot,
+        _nodes: &[u32],
+        _scores: &mut [i64],
+    ) {
     }
-
-    /// Brings the scores of all nodes into 0 to 100.
-    fn normalise(&self, _scores: &mut [i64]) {}
 
     /// What could change a refusal of this plugin.
-    fn woken_by(&self) -> &'static [Happening] {
+    fn woken_by(&self) -> &'static [Kind] {
         &[]
     }
+
+    /// Whether this event of a kind it is woken by could change its refusal of this pod.
+    fn hint(&self, _pod: &PodInfo, _what: &Happening, _all: &Snapshot) -> bool {
+        true
+    }
+}
+
+/// What a plugin prepared, in its own type.
+pub fn own<T: 'static>(prepared: &Prepared) -> Option<&T> {
+    prepared.as_ref()?.downcast_ref()
 }
 
 /// Scales scores so that the best is 100, or with `reverse` so that the least is best.

@@ -1,6 +1,6 @@
 //! Node selectors: which nodes a pod asks for, and which it prefers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     NodeSelectorRequirement, NodeSelectorTerm, PodSpec, PreferredSchedulingTerm,
@@ -39,14 +39,35 @@ impl NodeWishes {
     /// Whether a node of this name and these labels will do.
     pub fn allows(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
         self.selector.iter().all(|(k, v)| labels.get(k) == Some(v))
-            && self.required.as_ref().is_none_or(|terms| terms.iter().any(|t| term_matches(t, name, labels)))
+            && self.required.as_ref().is_none_or(|terms| any_matches(terms, name, labels))
     }
+}
 
-    /// The sum of the weights of the preferred terms that match.
-    pub fn preference(&self, name: &str, labels: &BTreeMap<String, String>) -> i64 {
-        let hit = |t: &&PreferredSchedulingTerm| t.weight != 0 && term_matches(&t.preference, name, labels);
-        self.preferred.iter().filter(hit).map(|t| i64::from(t.weight)).sum()
+/// The names that fields of the terms allow: `None` if some term leaves the name open.
+pub fn named(terms: &[NodeSelectorTerm]) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for term in terms {
+        all.extend(named_by(term)?);
     }
+    (!terms.is_empty()).then_some(all)
+}
+
+fn named_by(term: &NodeSelectorTerm) -> Option<BTreeSet<String>> {
+    let fields = term.match_fields.iter().flatten();
+    let names = fields.filter(|r| r.key == "metadata.name" && r.operator == "In");
+    let sets = names.map(|r| r.values.iter().flatten().cloned().collect::<BTreeSet<String>>());
+    sets.reduce(|a, b| a.intersection(&b).cloned().collect())
+}
+
+/// The sum of the weights of the terms that match.
+pub fn preference(terms: &[PreferredSchedulingTerm], name: &str, labels: &BTreeMap<String, String>) -> i64 {
+    let hit = |t: &&PreferredSchedulingTerm| t.weight != 0 && term_matches(&t.preference, name, labels);
+    terms.iter().filter(hit).map(|t| i64::from(t.weight)).sum()
+}
+
+/// Whether one of the terms matches.
+pub fn any_matches(terms: &[NodeSelectorTerm], name: &str, labels: &BTreeMap<String, String>) -> bool {
+    terms.iter().any(|t| term_matches(t, name, labels))
 }
 
 /// A term with neither expressions nor fields matches nothing.

@@ -1,20 +1,21 @@
 //! A node as the scheduler sees it, with the pods on it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 
+use super::labels::Labels;
 use super::pod::PodInfo;
 use super::resources::{self, Resources};
 
-/// A node and what is on it. Never changed in place while a snapshot holds it.
-#[derive(Debug, Clone, Default)]
-pub struct NodeInfo {
+/// What the Node object says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeSpec {
     /// Its name.
     pub name: String,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its taints.
     pub taints: Vec<Taint>,
     /// Cordoned.
@@ -25,60 +26,106 @@ pub struct NodeInfo {
     pub max_pods: i64,
     /// Sizes in bytes of the images it has, by every name.
     pub images: HashMap<String, i64>,
-    /// The pods on it by uid, assumed ones included.
-    pub pods: HashMap<String, Arc<PodInfo>>,
-    /// What they ask for.
+}
+
+impl NodeSpec {
+    /// Derives it from the API's object.
+    pub fn of(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        let status = node.status.as_ref();
+        let allocatable = status.and_then(|s| s.allocatable.as_ref());
+        Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: spec.and_then(|s| s.taints.clone()).unwrap_or_default(),
+            unschedulable: spec.and_then(|s| s.unschedulable).unwrap_or(false),
+            allocatable: allocatable.map(Resources::from_list).unwrap_or_default(),
+            max_pods: allocatable.map_or(0, resources::pod_count),
+            images: status.and_then(|s| s.images.as_ref()).into_iter().flatten().flat_map(sizes).collect(),
+        }
+    }
+
+    /// Whether it has a taint of one of these effects.
+    pub fn tainted(&self, effects: &[&str]) -> bool {
+        self.taints.iter().any(|t| effects.contains(&t.effect.as_str()))
+    }
+
+    /// Region and zone; nodes of one zone are spread among the others when nodes take turns.
+    pub fn zone(&self) -> String {
+        let label = |name: &str, old: &str| self.labels.get(name).or_else(|| self.labels.get(old));
+        let region = label("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region");
+        let zone = label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
+        let text = |s: Option<&String>| s.cloned().unwrap_or_default();
+        format!("{}:{}", text(region), text(zone))
+    }
+}
+
+/// A node and what is on it.
+#[derive(Debug, Clone, Default)]
+pub struct NodeInfo {
+    /// Its place in the snapshot; stays as long as the node.
+    pub slot: u32,
+    /// The Node object is there; false while only its pods are known.
+    pub present: bool,
+    /// What it offers, as in `spec`, at hand.
+    pub allocatable: Resources,
+    /// How many pods it takes.
+    pub max_pods: i64,
+    /// What the pods on it ask for.
     pub requested: Resources,
     /// What they count for in scores.
     pub score_requested: Resources,
-    /// The Node object is there; false while only its pods are known.
-    pub present: bool,
+    /// How many ports of the node they hold.
+    pub ports: usize,
+    /// What the Node object says.
+    pub spec: Arc<NodeSpec>,
+    /// The pods on it, assumed ones included.
+    pub pods: Vec<Arc<PodInfo>>,
 }
 
 impl NodeInfo {
     /// A node of which only the name is known, from a pod that is on it.
-    pub fn unknown(name: &str) -> Self {
-        Self { name: name.into(), ..Self::default() }
+    pub fn unknown(name: &str, slot: u32) -> Self {
+        let spec = Arc::new(NodeSpec { name: name.into(), ..NodeSpec::default() });
+        Self { slot, spec, ..Self::default() }
+    }
+
+    /// A node by itself, with no pods.
+    pub fn alone(spec: Arc<NodeSpec>) -> Self {
+        let mut node = Self::default();
+        node.set(spec);
+        node
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
     }
 
     /// Takes over what the API's object says; the pods stay.
-    pub fn update(&mut self, node: &Node) {
-        let spec = node.spec.as_ref();
-        let status = node.status.as_ref();
-        let allocatable = status.and_then(|s| s.allocatable.as_ref());
-        self.labels = node.metadata.labels.clone().unwrap_or_default();
-        self.taints = spec.and_then(|s| s.taints.clone()).unwrap_or_default();
-        self.unschedulable = spec.and_then(|s| s.unschedulable).unwrap_or(false);
-        self.allocatable = allocatable.map(Resources::from_list).unwrap_or_default();
-        self.max_pods = allocatable.map_or(0, resources::pod_count);
-        self.images = status.and_then(|s| s.images.as_ref()).into_iter().flatten().flat_map(sizes).collect();
+    pub fn set(&mut self, spec: Arc<NodeSpec>) {
+        self.allocatable = spec.allocatable.clone();
+        self.max_pods = spec.max_pods;
+        self.spec = spec;
         self.present = true;
     }
 
-    /// Puts a pod on it; one of the same uid is replaced.
+    /// Puts a pod on it.
     pub fn add_pod(&mut self, pod: Arc<PodInfo>) {
-        self.remove_pod(&pod.uid);
         self.requested.add(&pod.request);
         self.score_requested.add(&pod.score_request);
-        self.pods.insert(pod.uid.clone(), pod);
+        self.ports += pod.host_ports.len();
+        self.pods.push(pod);
     }
 
-    /// Takes a pod off it; says whether it was there.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
-        let Some(pod) = self.pods.remove(uid) else { return false };
+    /// Takes a pod off it.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let place = self.pods.iter().rposition(|p| p.uid == uid)?;
+        let pod = self.pods.swap_remove(place);
         self.requested.sub(&pod.request);
         self.score_requested.sub(&pod.score_request);
-        true
-    }
-
-    /// Whether a change of the Node object from `old` could let a pod in that was refused.
-    pub fn opens(&self, old: &Self) -> bool {
-        !old.present
-            || self.labels != old.labels
-            || self.taints != old.taints
-            || (old.unschedulable && !self.unschedulable)
-            || self.allocatable != old.allocatable
-            || self.max_pods != old.max_pods
+        self.ports -= pod.host_ports.len();
+        Some(pod)
     }
 }
 

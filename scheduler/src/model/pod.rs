@@ -7,6 +7,9 @@ use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec, Toleration};
 
 use super::affinity::NodeWishes;
 use super::resources::{self, Resources};
+use super::spread::Spread;
+use super::terms::PodAffinity;
+use super::volumes::Volumes;
 
 /// A port on the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +68,22 @@ pub struct PodInfo {
     pub deleting: bool,
     /// It has ended for good and holds nothing.
     pub ended: bool,
+    /// What it says about other pods.
+    pub affinity: Option<Box<PodAffinity>>,
+    /// How it wants its like to be spread.
+    pub spread: Vec<Spread>,
+    /// Volumes that matter.
+    pub volumes: Option<Box<Volumes>>,
+    /// Kind and name of its controller.
+    pub owner: Option<(String, String)>,
+    /// When it was started.
+    pub started: Option<Timestamp>,
+    /// The node that is being cleared for it, or was chosen for it.
+    pub nominated: Option<String>,
+    /// It must not push others away.
+    pub never_preempts: bool,
+    /// It is being pushed away by the scheduler.
+    pub preempted: bool,
     /// The message of its PodScheduled condition, if that is False; to write it only when it changes.
     pub refusal: Option<String>,
 }
@@ -76,17 +95,29 @@ impl PodInfo {
         let spec = pod.spec.as_ref().unwrap_or(&empty);
         let meta = &pod.metadata;
         let text = |s: &Option<String>| s.clone().unwrap_or_default();
-        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let labels = meta.labels.clone().unwrap_or_default();
+        let (name, namespace) = (text(&meta.name), text(&meta.namespace));
+        let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
         Self {
-            name: text(&meta.name),
-            namespace: text(&meta.namespace),
+            affinity: PodAffinity::of(spec, &namespace, &labels),
+            spread: Spread::of(spec, &namespace, &labels),
+            volumes: Volumes::of(spec, &name),
+            owner: owner.map(|o| (o.kind.clone(), o.name.clone())),
+            started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
+            nominated: status.and_then(|s| s.nominated_node_name.clone()).filter(|n| !n.is_empty()),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            preempted: preempted(pod),
+            name,
+            namespace,
+            labels,
             uid: text(&meta.uid),
             priority: spec.priority.unwrap_or(0),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             scheduler: spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into()),
             node: spec.node_name.clone().filter(|n| !n.is_empty()),
-            labels: meta.labels.clone().unwrap_or_default(),
-            request: resources::pod_request(spec),
+            request: resources::pod_request(&resources::as_running(spec, status)),
             score_request: resources::pod_score_request(spec),
             host_ports: host_ports(spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
@@ -99,19 +130,27 @@ impl PodInfo {
         }
     }
 
+    /// Whether the same pod as seen later counts the same on its node: only these parts of a pod with a node can change.
+    pub fn counts_as(&self, later: &Self) -> bool {
+        self.labels == later.labels
+            && self.deleting == later.deleting
+            && self.request == later.request
+            && self.score_request == later.score_request
+    }
+
     /// `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
 
-    /// Whether a change from `old` could make an unschedulable pod schedulable.
-    pub fn differs_for_scheduling(&self, old: &Self) -> bool {
-        self.labels != old.labels
-            || self.gates != old.gates
-            || self.tolerations != old.tolerations
-            || self.request != old.request
-            || self.uid != old.uid
-    }
+fn preempted(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| {
+        c.type_ == "DisruptionTarget"
+            && c.status == "True"
+            && c.reason.as_deref() == Some("PreemptionByScheduler")
+    })
 }
 
 fn refusal(pod: &Pod) -> Option<String> {
@@ -137,7 +176,8 @@ fn host_port(port: &ContainerPort) -> HostPort {
 
 fn images(spec: &PodSpec) -> Vec<String> {
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    all.filter_map(|c| c.image.as_deref()).map(with_tag).collect()
+    let volumes = spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.as_deref());
+    all.filter_map(|c| c.image.as_deref()).chain(volumes).map(with_tag).collect()
 }
 
 /// An image without a tag or digest means the one tagged latest.

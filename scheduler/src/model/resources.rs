@@ -1,8 +1,9 @@
 //! Amounts of resources in whole units: milli-CPUs, bytes, counts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use machinery::quantity::Quantity as Parsed;
 
@@ -122,6 +123,35 @@ fn total(spec: &PodSpec, of: impl Fn(Option<&ResourceRequirements>) -> Resources
         running.add(&Resources::from_list(overhead));
     }
     running
+}
+
+/// The spec with what its containers hold or were promised where that is more: a container being resized counts for the most of
+/// what it asks for, what the node set aside for it, and what it has.
+pub fn as_running<'a>(spec: &'a PodSpec, status: Option<&PodStatus>) -> Cow<'a, PodSpec> {
+    let statuses = status.and_then(|s| s.container_statuses.as_ref());
+    let held = |s: &&ContainerStatus| s.allocated_resources.is_some() || s.resources.is_some();
+    if !statuses.into_iter().flatten().any(|s| held(&s)) {
+        return Cow::Borrowed(spec);
+    }
+    let mut grown = spec.clone();
+    for status in statuses.into_iter().flatten().filter(held) {
+        if let Some(container) = grown.containers.iter_mut().find(|c| c.name == status.name) {
+            grow(container, status);
+        }
+    }
+    Cow::Owned(grown)
+}
+
+fn grow(container: &mut Container, status: &ContainerStatus) {
+    let actual = status.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let requests = container.resources.get_or_insert_default().requests.get_or_insert_default();
+    for (name, amount) in [status.allocated_resources.as_ref(), actual].into_iter().flatten().flatten() {
+        let Ok(theirs) = Parsed::parse(&amount.0) else { continue };
+        let mine = requests.get(name).and_then(|q| Parsed::parse(&q.0).ok());
+        if mine.is_none_or(|m| m.nanos() < theirs.nanos()) {
+            requests.insert(name.clone(), amount.clone());
+        }
+    }
 }
 
 fn override_by_pod(sum: &mut Resources, spec: &PodSpec) {

@@ -1,7 +1,7 @@
 //! ImageLocality: prefers nodes that have the pod's images, weighted by how widespread each is.
 
-use crate::framework::{MAX_SCORE, Plugin};
-use crate::model::node::NodeInfo;
+use crate::framework::{MAX_SCORE, Plugin, Prepared};
+use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 
@@ -23,13 +23,21 @@ impl Plugin for ImageLocality {
         1
     }
 
-    fn score(&self, pod: &PodInfo, node: &NodeInfo, nodes: &Snapshot) -> i64 {
-        let total = nodes.nodes().len().max(1) as i64;
-        let share = |image: &String| {
+    fn pre_score(&self, pod: &PodInfo, all: &Snapshot, _nodes: &[u32]) -> Option<Prepared> {
+        pod.images.iter().any(|i| all.nodes_with_image(i) > 0).then_some(None)
+    }
+
+    fn score(&self, _prepared: &Prepared, pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+        let total = all.order().len().max(1) as i64;
+        let share = |node: &NodeSpec, image: &String| {
             let size = node.images.get(image).copied().unwrap_or(0);
-            (i128::from(size) * nodes.nodes_with_image(image) as i128 / i128::from(total)) as i64
+            (i128::from(size) * all.nodes_with_image(image) as i128 / i128::from(total)) as i64
         };
-        points(pod.images.iter().map(share).sum(), pod.images.len() as i64)
+        for (slot, score) in nodes.iter().zip(scores) {
+            let node = &all.node(*slot).spec;
+            let sum = pod.images.iter().map(|i| share(node, i)).sum();
+            *score = points(sum, pod.images.len() as i64);
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
-use crate::framework::{Before, Happening, Plugin, Prepared, Verdict};
-use crate::model::node::NodeInfo;
+use crate::framework::{Before, Happening, Kind, Plugin, Prepared, Verdict, View};
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 
@@ -13,20 +12,24 @@ impl Plugin for NodeName {
         "NodeName"
     }
 
-    fn pre_filter(&self, pod: &PodInfo, _nodes: &Snapshot) -> Before {
+    fn pre_filter(&self, pod: &PodInfo, _all: &Snapshot) -> Before {
         if pod.node.is_some() { Before::Ask(None) } else { Before::Skip }
     }
 
-    fn filter(&self, _prepared: &Prepared, pod: &PodInfo, node: &NodeInfo) -> Verdict {
+    fn filter(&self, _prepared: &Prepared, pod: &PodInfo, at: &View<'_>) -> Verdict {
         match &pod.node {
-            Some(name) if *name != node.name => {
+            Some(name) if name != at.node.name() => {
                 Verdict::never("node(s) didn't match the requested node name")
             }
             _ => Verdict::Fits,
         }
     }
 
-    fn woken_by(&self) -> &'static [Happening] {
-        &[Happening::NodeOpened]
+    fn woken_by(&self) -> &'static [Kind] {
+        &[Kind::NodeAdded]
+    }
+
+    fn hint(&self, pod: &PodInfo, what: &Happening, _all: &Snapshot) -> bool {
+        matches!(what, Happening::Node { new, .. } if Some(&new.name) == pod.node.as_ref())
     }
 }

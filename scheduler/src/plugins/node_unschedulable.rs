@@ -2,8 +2,7 @@
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::framework::{Before, Happening, Plugin, Prepared, Verdict};
-use crate::model::node::NodeInfo;
+use crate::framework::{Before, Happening, Kind, Plugin, Prepared, Verdict, View};
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 use crate::model::taints::tolerated;
@@ -16,27 +15,24 @@ impl Plugin for NodeUnschedulable {
         "NodeUnschedulable"
     }
 
-    fn pre_filter(&self, _pod: &PodInfo, _nodes: &Snapshot) -> Before {
-        Before::Ask(None)
+    fn pre_filter(&self, pod: &PodInfo, all: &Snapshot) -> Before {
+        if all.cordoned == 0 {
+            return Before::Skip;
+        }
+        let key = "node.kubernetes.io/unschedulable".into();
+        let taint = Taint { key, effect: "NoSchedule".into(), ..Default::default() };
+        if tolerated(&pod.tolerations, &taint) { Before::Skip } else { Before::Ask(None) }
     }
 
-    fn filter(&self, _prepared: &Prepared, pod: &PodInfo, node: &NodeInfo) -> Verdict {
-        if !node.unschedulable {
-            return Verdict::Fits;
-        }
-        let taint = Taint {
-            key: "node.kubernetes.io/unschedulable".into(),
-            effect: "NoSchedule".into(),
-            ..Default::default()
-        };
-        if tolerated(&pod.tolerations, &taint) {
-            Verdict::Fits
-        } else {
-            Verdict::never("node(s) were unschedulable")
-        }
+    fn filter(&self, _prepared: &Prepared, _pod: &PodInfo, at: &View<'_>) -> Verdict {
+        if at.node.spec.unschedulable { Verdict::never("node(s) were unschedulable") } else { Verdict::Fits }
     }
 
-    fn woken_by(&self) -> &'static [Happening] {
-        &[Happening::NodeOpened, Happening::PodChanged]
+    fn woken_by(&self) -> &'static [Kind] {
+        &[Kind::NodeAdded, Kind::NodeTaints, Kind::OwnTolerations]
+    }
+
+    fn hint(&self, _pod: &PodInfo, what: &Happening, _all: &Snapshot) -> bool {
+        !matches!(what, Happening::Node { new, .. } if new.unschedulable)
     }
 }

@@ -1,117 +1,299 @@
-//! NodeResourcesFit: what the pod asks for must be left on the node; emptier nodes are better.
+//! NodeResourcesFit: what the pod asks for must be left on the node; scores by how much is used, in one of three ways.
 
-use crate::framework::{Before, Happening, MAX_SCORE, Plugin, Prepared, Verdict};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::framework::{
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Reason, Reasons, Verdict, View, own,
+};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
+use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
 
-/// Refuses nodes without room; scores by what is left (upstream's LeastAllocated over CPU and memory).
-pub struct NodeResourcesFit;
+/// A resource with its weight in a score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weighted {
+    /// Its name.
+    pub name: String,
+    /// Its weight.
+    pub weight: i64,
+}
+
+impl Weighted {
+    /// CPU and memory alike.
+    pub fn both() -> Vec<Self> {
+        ["cpu", "memory"].map(|name| Self { name: name.into(), weight: 1 }).into()
+    }
+}
+
+/// What makes a node good.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// Much is left.
+    #[default]
+    Least,
+    /// Much is used.
+    Most,
+    /// As this line says: (use in percent, score 0 to 10), by use.
+    Ratio(Vec<(i64, i64)>),
+}
+
+/// The plugin with its arguments.
+pub struct NodeResourcesFit {
+    /// How it scores.
+    pub strategy: Strategy,
+    /// By which resources.
+    pub resources: Vec<Weighted>,
+    /// Extended resources that are not looked at.
+    pub ignored: Vec<String>,
+    /// And the parts before the slash of names that are not.
+    pub ignored_groups: Vec<String>,
+}
+
+impl Default for NodeResourcesFit {
+    fn default() -> Self {
+        let resources = Weighted::both();
+        Self { strategy: Strategy::default(), resources, ignored: Vec::new(), ignored_groups: Vec::new() }
+    }
+}
+
+/// An extended resource asked for, with the words for its lack.
+type Extended = SmallVec<[(String, i64, Arc<str>); 2]>;
+
+impl NodeResourcesFit {
+    fn extended(&self, pod: &PodInfo) -> Extended {
+        let looked_at = |name: &String| {
+            let group = name.split_once('/').map_or("", |(group, _)| group);
+            !(name.contains('/')
+                && (self.ignored.contains(name) || self.ignored_groups.iter().any(|g| g == group)))
+        };
+        let wanted = pod.request.scalar.iter().filter(|(name, amount)| **amount > 0 && looked_at(name));
+        wanted.map(|(n, amount)| (n.clone(), *amount, Arc::from(format!("Insufficient {n}")))).collect()
+    }
+
+    fn points(&self, used: i64, offered: i64) -> i64 {
+        match &self.strategy {
+            Strategy::Least if used > offered => 0,
+            Strategy::Least => percent(offered - used, offered),
+            Strategy::Most => percent(used.min(offered), offered),
+            Strategy::Ratio(shape) => {
+                on_line(shape, if used > offered { 100 } else { percent(used, offered) })
+            }
+        }
+    }
+
+    fn total(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let (mut sum, mut weights) = (0, 0);
+        for r in &self.resources {
+            let (used, offered) = amounts(&r.name, pod, node);
+            if offered <= 0 {
+                continue;
+            }
+            let points = self.points(used, offered);
+            if points > 0 || !matches!(self.strategy, Strategy::Ratio(_)) {
+                sum += points * r.weight;
+                weights += r.weight;
+            }
+        }
+        match (&self.strategy, weights) {
+            (_, 0) => 0,
+            (Strategy::Ratio(_), _) => (sum as f64 / weights as f64).round() as i64,
+            _ => sum / weights,
+        }
+    }
+}
 
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> &'static str {
         "NodeResourcesFit"
     }
 
-    fn pre_filter(&self, _pod: &PodInfo, _nodes: &Snapshot) -> Before {
-        Before::Ask(None)
+    fn pre_filter(&self, pod: &PodInfo, _all: &Snapshot) -> Before {
+        let extended = self.extended(pod);
+        if extended.is_empty() { Before::Ask(None) } else { Before::ask(extended) }
     }
 
-    fn filter(&self, _prepared: &Prepared, pod: &PodInfo, node: &NodeInfo) -> Verdict {
-        let mut missing = Vec::new();
-        let mut hopeless = false;
-        if node.pods.len() as i64 + 1 > node.max_pods {
-            missing.push("Too many pods".to_string());
-        }
-        for (name, wanted, used, offered) in amounts(pod, node) {
-            if wanted > 0 && wanted > offered - used {
-                missing.push(format!("Insufficient {name}"));
-                hopeless |= wanted > offered;
-            }
-        }
-        match (missing.is_empty(), hopeless) {
-            (true, _) => Verdict::Fits,
-            (false, false) => Verdict::Refused(missing),
-            (false, true) => Verdict::Never(missing),
-        }
+    #[inline]
+    fn filter(&self, prepared: &Prepared, pod: &PodInfo, at: &View<'_>) -> Verdict {
+        let none = Extended::new();
+        fit(pod, at.node, own::<Extended>(prepared).unwrap_or(&none))
     }
 
     fn weight(&self) -> i64 {
         1
     }
 
-    fn score(&self, pod: &PodInfo, node: &NodeInfo, _nodes: &Snapshot) -> i64 {
-        let cpu = free(node.allocatable.cpu, node.score_requested.cpu + pod.score_request.cpu);
-        let memory = free(node.allocatable.memory, node.score_requested.memory + pod.score_request.memory);
-        (cpu + memory) / 2
+    fn pre_score(&self, _pod: &PodInfo, _all: &Snapshot, _nodes: &[u32]) -> Option<Prepared> {
+        Some(None)
     }
 
-    fn woken_by(&self) -> &'static [Happening] {
-        &[Happening::PodLeft, Happening::NodeOpened, Happening::PodChanged]
+    fn score(&self, _prepared: &Prepared, pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+        for (slot, score) in nodes.iter().zip(scores) {
+            *score = self.total(pod, all.node(*slot));
+        }
+    }
+
+    fn woken_by(&self) -> &'static [Kind] {
+        &[Kind::PodLeft, Kind::PodShrunk, Kind::NodeAdded, Kind::NodeRoom, Kind::OwnRequest]
+    }
+
+    /// A node helps only if the pod would fit there were it empty.
+    fn hint(&self, pod: &PodInfo, what: &Happening, _all: &Snapshot) -> bool {
+        match what {
+            Happening::Node { new, .. } => {
+                fit(pod, &NodeInfo::alone(new.clone()), &self.extended(pod)) == Verdict::Fits
+            }
+            Happening::Pod { kind: Kind::PodShrunk, old, pod: now } => {
+                old.as_ref().is_none_or(|old| shrank(&old.request, &now.request))
+            }
+            _ => true,
+        }
     }
 }
 
-/// Name, wanted, used and offered amount of each resource the pod asks for.
-fn amounts<'a>(pod: &'a PodInfo, node: &'a NodeInfo) -> impl Iterator<Item = (&'a str, i64, i64, i64)> {
+fn shrank(old: &Resources, new: &Resources) -> bool {
+    new.cpu < old.cpu || new.memory < old.memory || new.ephemeral < old.ephemeral
+}
+
+fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
+    let mut missing = Reasons::new();
+    let mut hopeless = false;
+    if node.pods.len() as i64 + 1 > node.max_pods {
+        missing.push(Reason::Text("Too many pods"));
+    }
     let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
-    let scalar = move |(name, wanted): (&'a String, &'a i64)| {
-        let of = |r: &crate::model::resources::Resources| r.scalar.get(name).copied().unwrap_or(0);
-        (name.as_str(), *wanted, of(used), of(offer))
+    let mut check = |wanted: i64, used: i64, offered: i64, words: &dyn Fn() -> Reason| {
+        if wanted > 0 && wanted > offered - used {
+            missing.push(words());
+            hopeless |= wanted > offered;
+        }
     };
-    [
-        ("cpu", want.cpu, used.cpu, offer.cpu),
-        ("memory", want.memory, used.memory, offer.memory),
-        ("ephemeral-storage", want.ephemeral, used.ephemeral, offer.ephemeral),
-    ]
-    .into_iter()
-    .chain(want.scalar.iter().map(scalar))
+    check(want.cpu, used.cpu, offer.cpu, &|| Reason::Text("Insufficient cpu"));
+    check(want.memory, used.memory, offer.memory, &|| Reason::Text("Insufficient memory"));
+    check(want.ephemeral, used.ephemeral, offer.ephemeral, &|| {
+        Reason::Text("Insufficient ephemeral-storage")
+    });
+    for (name, wanted, words) in extended {
+        let of = |r: &Resources| r.scalar.get(name).copied().unwrap_or(0);
+        check(*wanted, of(used), of(offer), &|| Reason::Made(words.clone()));
+    }
+    match (missing.is_empty(), hopeless) {
+        (true, _) => Verdict::Fits,
+        (false, false) => Verdict::Refused(missing),
+        (false, true) => Verdict::Never(missing),
+    }
 }
 
-fn free(offered: i64, wanted: i64) -> i64 {
-    if offered <= 0 || wanted > offered {
-        0
-    } else {
-        ((i128::from(offered - wanted)) * i128::from(MAX_SCORE) / i128::from(offered)) as i64
+/// What of a resource would be used with the pod, and what there is; nothing of what the pod doesn't ask for beyond the usual three.
+#[inline]
+fn amounts(name: &str, pod: &PodInfo, node: &NodeInfo) -> (i64, i64) {
+    match name {
+        "cpu" => (node.score_requested.cpu + pod.score_request.cpu, node.allocatable.cpu),
+        "memory" => (node.score_requested.memory + pod.score_request.memory, node.allocatable.memory),
+        "ephemeral-storage" => (node.requested.ephemeral + pod.request.ephemeral, node.allocatable.ephemeral),
+        _ => {
+            let of = |r: &Resources| r.scalar.get(name).copied().unwrap_or(0);
+            match of(&pod.request) {
+                0 => (0, 0),
+                wanted => (of(&node.requested) + wanted, of(&node.allocatable)),
+            }
+        }
     }
+}
+
+#[inline]
+fn percent(part: i64, whole: i64) -> i64 {
+    match part.checked_mul(MAX_SCORE) {
+        Some(product) => product / whole,
+        None => (i128::from(part) * i128::from(MAX_SCORE) / i128::from(whole)) as i64,
+    }
+}
+
+/// The score at `use_` percent, ten times the line's, which is broken at its points and level before and after.
+fn on_line(shape: &[(i64, i64)], use_: i64) -> i64 {
+    let Some(after) = shape.iter().position(|(u, _)| use_ <= *u) else {
+        return shape.last().map_or(0, |(_, score)| score * 10);
+    };
+    let (u2, s2) = (shape[after].0, shape[after].1 * 10);
+    let Some((u1, s1)) = after.checked_sub(1).and_then(|i| shape.get(i)) else { return s2 };
+    s1 * 10 + (s2 - s1 * 10) * (use_ - u1) / (u2 - u1).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{cpu_pod, node, pod};
+    use crate::testing::{cpu_pod, node_spec, pod};
     use serde_json::json;
 
     fn info(over: serde_json::Value) -> NodeInfo {
-        let mut info = NodeInfo::unknown("n");
-        info.update(&node("n", over));
-        info
+        NodeInfo::alone(node_spec("n", over))
+    }
+
+    fn filter(plugin: &NodeResourcesFit, pod: &PodInfo, node: &NodeInfo) -> Verdict {
+        let all = Snapshot::default();
+        let Before::Ask(prepared) = plugin.pre_filter(pod, &all) else { panic!("it always asks") };
+        plugin.filter(&prepared, pod, &View::of(node, &all))
+    }
+
+    fn gpu(n: &str) -> Arc<PodInfo> {
+        let requests = json!({"x.y/gpu": n});
+        pod("p", json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": requests}}]}))
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let mut node = info(json!({"status": {"allocatable": {"pods": "1", "x.y/gpu": "1"}}}));
-        let gpu = |n: &str| {
-            pod(
-                "p",
-                json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": {"x.y/gpu": n}}}]}),
-            )
-        };
-        assert_eq!(NodeResourcesFit.filter(&None, &gpu("1"), &node), Verdict::Fits);
-        assert_eq!(
-            NodeResourcesFit.filter(&None, &gpu("2"), &node),
-            Verdict::Never(vec!["Insufficient x.y/gpu".into()])
-        );
+        let fit = NodeResourcesFit::default();
+        assert_eq!(filter(&fit, &gpu("1"), &node), Verdict::Fits);
+        let Verdict::Never(why) = filter(&fit, &gpu("2"), &node) else { panic!("there are not as many") };
+        assert_eq!(why[0].as_str(), "Insufficient x.y/gpu");
         node.add_pod(cpu_pod("other", "3"));
-        let want = vec!["Too many pods".to_string(), "Insufficient cpu".into()];
-        assert_eq!(NodeResourcesFit.filter(&None, &cpu_pod("q", "2"), &node), Verdict::Refused(want));
+        let Verdict::Refused(why) = filter(&fit, &cpu_pod("q", "2"), &node) else { panic!("it is full") };
+        assert_eq!(why.iter().map(Reason::as_str).collect::<Vec<_>>(), ["Too many pods", "Insufficient cpu"]);
     }
 
     #[test]
-    fn scores_fall_as_the_node_fills() {
-        let mut node = info(json!({}));
-        let nodes = Snapshot::default();
-        let empty = NodeResourcesFit.score(&cpu_pod("p", "1"), &node, &nodes);
-        node.add_pod(cpu_pod("other", "2"));
-        assert!(NodeResourcesFit.score(&cpu_pod("p", "1"), &node, &nodes) < empty);
+    fn ignored_resources_are_not_looked_at() {
+        let node = info(json!({}));
+        let by_name = NodeResourcesFit { ignored: vec!["x.y/gpu".into()], ..Default::default() };
+        let by_group = NodeResourcesFit { ignored_groups: vec!["x.y".into()], ..Default::default() };
+        let other = NodeResourcesFit { ignored_groups: vec!["x".into()], ..Default::default() };
+        assert_eq!(filter(&by_name, &gpu("2"), &node), Verdict::Fits);
+        assert_eq!(filter(&by_group, &gpu("2"), &node), Verdict::Fits);
+        assert!(matches!(filter(&other, &gpu("2"), &node), Verdict::Never(_)));
+    }
+
+    #[test]
+    fn three_strategies() {
+        // 4 CPUs and 8 GiB; 1 CPU is used, and 1 CPU and 200 MiB (the default) come.
+        let mut node = info(json!({"status": {"allocatable": {"x.y/gpu": "4"}}}));
+        node.add_pod(cpu_pod("other", "1"));
+        let cpu = vec![Weighted { name: "cpu".into(), weight: 1 }];
+        let ratio = |shape: &[(i64, i64)]| Strategy::Ratio(shape.to_vec());
+        let with_gpu = [Weighted::both(), vec![Weighted { name: "x.y/gpu".into(), weight: 4 }]].concat();
+        let score = |strategy, resources: &Vec<Weighted>, pod: &PodInfo| {
+            let plugin = NodeResourcesFit { strategy, resources: resources.clone(), ..Default::default() };
+            plugin.total(pod, &node)
+        };
+        let p = cpu_pod("p", "1");
+        for (strategy, resources, want) in [
+            (Strategy::Least, &cpu, 50),
+            (Strategy::Least, &Weighted::both(), (50 + 95) / 2),
+            (Strategy::Most, &Weighted::both(), (50 + 4) / 2),
+            (Strategy::Least, &with_gpu, (50 + 95) / 2),
+            (ratio(&[(0, 0), (100, 10)]), &cpu, 50),
+            (ratio(&[(0, 10), (100, 0)]), &cpu, 50),
+            (ratio(&[(40, 2), (60, 4)]), &cpu, 30),
+            (ratio(&[(60, 4), (100, 10)]), &cpu, 40),
+            (ratio(&[(0, 0), (40, 6)]), &cpu, 60),
+        ] {
+            assert_eq!(score(strategy.clone(), resources, &p), want, "{strategy:?} {resources:?}");
+        }
+        // CPU 1100 of 4000, memory 400 MiB of 8 GiB, one of four GPUs.
+        assert_eq!(score(Strategy::Most, &with_gpu, &gpu("1")), (27 + 4 + 4 * 25) / 6);
+        assert_eq!(score(Strategy::Least, &cpu, &cpu_pod("big", "9")), 0);
+        assert_eq!(score(Strategy::Most, &cpu, &cpu_pod("big", "9")), 100);
     }
 }

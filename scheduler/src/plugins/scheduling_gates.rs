@@ -1,6 +1,6 @@
 //! SchedulingGates: a pod with gates waits until they are gone.
 
-use crate::framework::{Happening, Plugin};
+use crate::framework::{Kind, Plugin};
 use crate::model::pod::PodInfo;
 
 /// Keeps gated pods out of the queue.
@@ -19,7 +19,7 @@ impl Plugin for SchedulingGates {
         }
     }
 
-    fn woken_by(&self) -> &'static [Happening] {
-        &[Happening::PodChanged]
+    fn woken_by(&self) -> &'static [Kind] {
+        &[Kind::OwnGates]
     }
 }

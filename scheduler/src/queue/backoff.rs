@@ -1,4 +1,4 @@
-//! Pods to be tried after a pause that doubles with every attempt.
+//! Pods to be tried after a pause that doubles with every failure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -7,28 +7,34 @@ use tokio::time::Instant;
 
 use super::Queued;
 
+/// The first pause and the longest.
+#[derive(Debug, Clone, Copy)]
+pub struct Pauses {
+    /// After the first failure.
+    pub initial: Duration,
+    /// After many.
+    pub max: Duration,
+}
+
+impl Pauses {
+    /// The pause after so many failures; none after none.
+    pub fn after(&self, failures: u32) -> Duration {
+        match failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => (self.initial * 2u32.pow(doublings.min(16))).min(self.max),
+        }
+    }
+}
+
 /// Pods by the moment they are due.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Backoff {
-    initial: Duration,
-    max: Duration,
     order: BTreeMap<(Instant, u64), Queued>,
     places: HashMap<String, (Instant, u64)>,
     counter: u64,
 }
 
 impl Backoff {
-    /// The first pause and the longest.
-    pub fn new(initial: Duration, max: Duration) -> Self {
-        Self { initial, max, order: BTreeMap::new(), places: HashMap::new(), counter: 0 }
-    }
-
-    /// When the pause of a pod that was tried ends; `None` for one that never was.
-    pub fn due(&self, queued: &Queued) -> Option<Instant> {
-        let doublings = queued.attempts.checked_sub(1)?.min(16);
-        Some(queued.since + (self.initial * 2u32.pow(doublings)).min(self.max))
-    }
-
     /// Keeps a pod until `due`.
     pub fn insert(&mut self, queued: Queued, due: Instant) {
         self.counter += 1;
@@ -39,11 +45,15 @@ impl Backoff {
 
     /// The next one whose pause is over.
     pub fn pop_due(&mut self, now: Instant) -> Option<Queued> {
-        let entry = self.order.first_entry()?;
-        if entry.key().0 > now {
+        if self.next_due()? > now {
             return None;
         }
-        let queued = entry.remove();
+        self.pop()
+    }
+
+    /// The next one, though its pause is not over.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let (_, queued) = self.order.pop_first()?;
         self.places.remove(&queued.pod.uid);
         Some(queued)
     }
