@@ -175,8 +175,16 @@ impl Host {
     /// # Errors
     /// As the service manager.
     pub fn run(&self, daemon: &Daemon) -> Result<()> {
-        let changed = self.install(daemon)?;
-        self.go(&daemon.name, changed.yes())
+        self.run_with(daemon, Changed::No)
+    }
+
+    /// As [`Host::run`], for a daemon whose files may have changed too.
+    ///
+    /// # Errors
+    /// As the service manager.
+    pub fn run_with(&self, daemon: &Daemon, files: Changed) -> Result<()> {
+        let installed = self.install(daemon)?;
+        self.go(&daemon.name, files.yes() || installed.yes())
     }
 
     /// Starts an installed daemon; one that runs is restarted if that is wanted.

@@ -133,9 +133,7 @@ pub fn settings(host: &Host) -> Result<()> {
 pub fn balancer(host: &Host, prefer: &str, servers: &[String], ca_file: &str) -> Result<()> {
     let config = units::balancer_config(prefer, servers, ca_file);
     let changed = host.write_yaml(paths::BALANCER_CONFIG, &config, 0o600)?;
-    let daemon = units::balancer();
-    let installed = host.install(&daemon)?;
-    host.go(&daemon.name, changed.yes() || installed.yes())
+    host.run_with(&units::balancer(), changed)
 }
 
 /// The taints a node registers with: the configured ones, else the control planes'.
@@ -187,9 +185,7 @@ pub fn write_kubelet(
 /// As the service manager.
 pub fn start_kubelet(host: &Host, files: Changed) -> Result<()> {
     say::line("kubelet-start", "Starting the kubelet");
-    let daemon = units::kubelet();
-    let installed = host.install(&daemon)?;
-    host.go(&daemon.name, files.yes() || installed.yes())
+    host.run_with(&units::kubelet(), files)
 }
 
 /// The cluster's document with what is true of this machine alone, where the cluster leaves it open.
