@@ -162,6 +162,24 @@ impl World {
         extension
     }
 
+    /// It answers no more, and a change of its endpoints makes ours look.
+    async fn fail(&self, extension: &Extension) {
+        extension.manners.send_modify(|m| m.failing = Some(500));
+        self.slice(false).await;
+        self.until("MissingEndpoints").await;
+        self.slice(true).await;
+        self.until("FailedDiscoveryCheck").await;
+    }
+
+    /// Our group's entry in the aggregated document.
+    async fn entry(&self) -> Value {
+        let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let all = self.send(Method::GET, "/apis", &[("accept", accept)], "").await.json();
+        let items = all["items"].as_array().cloned().unwrap_or_default();
+        let ours = items.into_iter().find(|g| g["metadata"]["name"] == "ext.example.com");
+        ours.expect("group")["versions"][0].clone()
+    }
+
     /// Waits until the condition has this reason; yields its message.
     async fn until(&self, reason: &str) -> String {
         let mut changes = self.app.reader.changed(aggregator::RESOURCE).expect("resource");
@@ -260,8 +278,7 @@ async fn availability_follows_what_there_is() {
     world.slice(true).await;
     assert_eq!(world.until("Passed").await, "all checks passed");
     assert_eq!(world.get(&format!("{GROUP}/things")).await.code, 200);
-    extension.manners.send_replace(Manners { failing: Some(500), ..Manners::default() });
-    world.slice(true).await;
+    world.fail(&extension).await;
     let message = world.until("FailedDiscoveryCheck").await;
     let url = format!("https://{IP}:{}{GROUP}", extension.port);
     assert_eq!(message, format!("failing or missing response from {url}: bad status from {url}: 500"));
@@ -296,4 +313,90 @@ async fn certificates_are_checked() {
         .expect("update");
     world.app.reader.caught_up().await.expect("caught up");
     assert_eq!(world.get(&format!("{GROUP}/things")).await.code, 200);
+}
+
+#[tokio::test]
+async fn discovery_names_what_others_serve() {
+    let world = World::start("").await;
+    let extension = world.ready().await;
+    let groups = world.get("/apis").await.json();
+    let names: Vec<&str> =
+        groups["groups"].as_array().into_iter().flatten().filter_map(|g| g["name"].as_str()).collect();
+    let at = names.iter().position(|n| *n == "ext.example.com").expect("listed");
+    assert_eq!((names[at - 1], names[at + 1]), ("authentication.k8s.io", "authorization.k8s.io"));
+    let group = world.get("/apis/ext.example.com").await.json();
+    assert_eq!(group["preferredVersion"]["groupVersion"], "ext.example.com/v1");
+    let current = world.entry().await;
+    assert_eq!(
+        (&current["freshness"], &current["resources"][0]["shortNames"][0]),
+        (&json!("Current"), &json!("tg"))
+    );
+    assert_eq!(current["resources"][0]["subresources"][0]["subresource"], "status");
+    let index = world.get("/").await.json();
+    assert!(index["paths"].as_array().is_some_and(|p| p.contains(&json!(GROUP))));
+    world.fail(&extension).await;
+    let stale = world.entry().await;
+    assert_eq!(stale["freshness"], "Stale");
+    assert_eq!(stale["resources"], current["resources"]);
+    assert_eq!(world.get(GROUP).await.code, 503);
+    assert_eq!(world.get("/apis").await.json(), groups);
+    // An old server says the same in the plain form.
+    extension.manners.send_replace(Manners { old: true, failing: None });
+    world.until("Passed").await;
+    assert_eq!(world.entry().await, current);
+    internal::delete(&world.app, "apiregistration.k8s.io/v1", "apiservices", "", APISERVICE)
+        .await
+        .expect("delete");
+    assert!(!world.get("/apis").await.body.contains("ext.example.com"));
+}
+
+#[tokio::test]
+async fn openapi_has_what_others_say() {
+    let world = World::start("").await;
+    let _extension = world.ready().await;
+    let index = world.get("/openapi/v3").await.json();
+    let url =
+        index["paths"]["apis/ext.example.com/v1"]["serverRelativeURL"].as_str().expect("path").to_owned();
+    assert_eq!(url, "/openapi/v3/apis/ext.example.com/v1?hash=ABC");
+    assert!(index["paths"]["apis/apps/v1"].is_object());
+    assert_eq!(world.get(&url).await.json()["components"]["schemas"]["com.example.Thing"]["type"], "object");
+    let all = world.get("/openapi/v2").await.json();
+    assert!(all["paths"][format!("{GROUP}/things")].is_object() && all["paths"]["/version/"].is_null());
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let reference = &all["definitions"]["com.example.Thing"]["properties"]["metadata"]["$ref"];
+    assert_eq!(*reference, format!("#/definitions/{meta}_v2"));
+    assert_ne!(all["definitions"][meta], all["definitions"][format!("{meta}_v2")]);
+    assert!(all["definitions"]["com.example.Unused"].is_null());
+}
+
+#[tokio::test]
+async fn local_group_versions_are_registered() {
+    let world = World::start("").await;
+    aggregator::local::register(&world.app).await.expect("registered");
+    world.app.reader.caught_up().await.expect("caught up");
+    let all = world.get("/apis/apiregistration.k8s.io/v1/apiservices").await.json();
+    let items = all["items"].as_array().cloned().unwrap_or_default();
+    let served = world.app.kinds.all();
+    assert_eq!(items.len(), aggregator::local::wanted(&served).len());
+    for item in &items {
+        assert_eq!(item["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "onstart");
+        assert_eq!(item["status"]["conditions"][0]["reason"], "Local");
+    }
+    let version = "apiregistration.k8s.io/v1";
+    let mut odd = items[0].clone();
+    odd["spec"]["versionPriority"] = 3.into();
+    let name = odd["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    internal::update(&world.app, version, "apiservices", "", odd).await.expect("update");
+    let gone = json!({"apiVersion": version, "kind": "APIService",
+        "metadata": {"name": "v1.gone.example.com", "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"}},
+        "spec": {"group": "gone.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}});
+    internal::create(&world.app, version, "apiservices", "", gone).await.expect("create");
+    world.app.reader.caught_up().await.expect("caught up");
+    aggregator::local::register(&world.app).await.expect("registered");
+    world.app.reader.caught_up().await.expect("caught up");
+    let get = |name: &str| internal::get(&world.app, aggregator::RESOURCE, "", name);
+    assert_eq!(get(&name).expect("object")["spec"], items[0]["spec"]);
+    assert!(get("v1.gone.example.com").is_none());
+    let metrics = world.get("/metrics").await.body;
+    assert!(metrics.contains("aggregator_unavailable_apiservice{name=\"v1.apps\"} 0\n"));
 }

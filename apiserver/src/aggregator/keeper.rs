@@ -70,7 +70,7 @@ pub async fn run(app: Arc<App>) {
 fn hire(app: &Arc<App>, workers: &mut AHashMap<String, Worker>) {
     let all = app.aggregator.all();
     workers.retain(|_, worker| all.iter().any(|r| Arc::ptr_eq(r, &worker.remote)));
-    for remote in all.iter().filter(|r| !r.spec.name.is_empty()) {
+    for remote in all.iter() {
         if !workers.contains_key(&remote.spec.name) {
             let task = tokio::spawn(attend(app.clone(), remote.clone())).abort_handle();
             workers.insert(remote.spec.name.clone(), Worker { remote: remote.clone(), task });
@@ -188,17 +188,15 @@ fn timed_out(app: &App, remote: &Remote) -> String {
 async fn write(app: &Arc<App>, name: &str, verdict: &Verdict) -> Result<(), Status> {
     let Some(stored) = internal::get(app, RESOURCE, "", name) else { return Ok(()) };
     let Some(new) = health::with_verdict(&stored, verdict) else { return Ok(()) };
-    let was = health::says_available(&stored);
-    if was != verdict.available {
-        tracing::info!(
-            apiservice = name,
-            available = verdict.available,
-            reason = verdict.reason,
-            "availability changed"
-        );
+    let (available, reason) = (verdict.available, verdict.reason);
+    if health::says_available(&stored) != available {
+        tracing::info!(apiservice = name, available, reason, "availability changed");
     }
     let target = rest::Target::named(app, GROUP_VERSION, "apiservices", "", name)?.with_subresource("status");
     let written = rest::update::update_value(&Ctx::internal(app.clone()), &target, new).await?;
+    if !available {
+        app.aggregator.losses.add(name, reason);
+    }
     // The table follows the cache, and so must the next look at the stored status.
     let version = s_at(&written, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
     app.cache.wait_for(version).await

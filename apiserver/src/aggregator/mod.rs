@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod health;
 pub mod keeper;
 pub mod local;
+pub mod metrics;
 pub mod openapi;
 pub mod place;
 pub mod proxy;
@@ -72,6 +73,7 @@ pub struct Aggregator {
     reject_redirects: bool,
     reader: Reader,
     changed: watch::Sender<u64>,
+    losses: metrics::Losses,
 }
 
 /// Never the same twice in a process, so that what is kept by it is never another server's.
@@ -95,6 +97,7 @@ impl Aggregator {
             reject_redirects: config.aggregator_reject_forwarding_redirect,
             reader: reader.clone(),
             changed: watch::Sender::new(next_generation()),
+            losses: metrics::Losses::default(),
         });
         made.follow(reader);
         Ok(made)

@@ -28,7 +28,7 @@ pub async fn route(ctx: Ctx, query: Arc<Query>, request: Request) -> Response {
         "" => return index(&ctx),
         "/version" => return version::handle(),
         "/metrics" => {
-            let text = ctx.app.metrics.encode(&ctx.app.cache);
+            let text = ctx.app.metrics.encode(&ctx.app.cache) + &ctx.app.aggregator.encode_metrics();
             return web::reply(StatusCode::OK, daemon::metrics::CONTENT_TYPE, text);
         }
         _ => {}
