@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Plugin;
+use crate::aggregator::Aggregator;
 use crate::alloc::ports::Ports;
 use crate::authn::Authenticator;
 use crate::authz::Authorizer;
@@ -43,6 +44,8 @@ pub struct App {
     pub node_ports: Ports,
     /// Cancelled when no more requests are taken: what would go on for long ends.
     pub closing: CancellationToken,
+    /// Group versions that other servers serve.
+    pub aggregator: Arc<Aggregator>,
     /// How it takes leave of the other servers.
     pub leaving: Leaving,
 }

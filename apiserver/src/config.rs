@@ -127,6 +127,13 @@ pub struct Config {
     #[arg(long)]
     pub proxy_client_key_file: Option<PathBuf>,
 
+    /// Reach aggregated API servers by their endpoints rather than by the service's address.
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub enable_aggregator_routing: bool,
+    /// Refuse redirects that aggregated API servers answer with.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub aggregator_reject_forwarding_redirect: bool,
+
     /// CA of the front proxy.
     #[arg(long)]
     pub requestheader_client_ca_file: Option<PathBuf>,
@@ -202,7 +209,6 @@ pub struct Config {
 const IGNORED: &[(&str, bool)] = &[
     ("admission-control", true),
     ("admission-control-config-file", true),
-    ("aggregator-reject-forwarding-redirect", false),
     ("allow-metric-labels", true),
     ("allow-metric-labels-manifest", true),
     ("apiserver-count", true),
@@ -251,7 +257,6 @@ const IGNORED: &[(&str, bool)] = &[
     ("egress-selector-config-file", true),
     ("emulated-version", true),
     ("emulation-forward-compatible", false),
-    ("enable-aggregator-routing", false),
     ("enable-garbage-collector", false),
     ("enable-logs-handler", false),
     ("enable-priority-and-fairness", false),

@@ -1,6 +1,7 @@
 //! kube-apiserver: serves the Kubernetes API from etcd. The only daemon that talks to the store.
 
 pub mod admission;
+pub mod aggregator;
 pub mod alloc;
 pub mod app;
 pub mod authn;

@@ -22,20 +22,25 @@ use crate::internal;
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// Writes under way at a time.
 const AT_ONCE: usize = 16;
-const HOOKS: [&str; 6] = [
+const HOOKS: [&str; 7] = [
     "start-system-namespaces-controller",
     "rbac/bootstrap-roles",
     "scheduling/bootstrap-system-priority-classes",
     "priority-and-fairness-config-producer",
     "start-cluster-authentication-info-controller",
     "start-kubernetes-service-cidr-controller",
+    AUTOREGISTRATION,
 ];
+const AUTOREGISTRATION: &str = "kube-apiserver-autoregistration";
+/// Says that the registered APIServices are in place.
+const REGISTERED: &str = "autoregister-completion";
 
 /// Names the hooks in the health checks before anybody asks: a server is not ready until all are done.
 pub fn announce(health: &Health) {
     for hook in HOOKS {
         health.set(&format!("poststarthook/{hook}"), Err("not finished".into()));
     }
+    health.set(REGISTERED, Err("missing APIService".into()));
 }
 
 /// Runs for as long as the server does; marks each hook in `app.health` as `poststarthook/NAME` when it is done.
@@ -75,6 +80,7 @@ async fn start(app: &Arc<App>) {
         until_done(app, hook).await;
         app.health.set(&format!("poststarthook/{hook}"), Ok(()));
     }
+    app.health.set(REGISTERED, Ok(()));
 }
 
 /// Tries a hook until it succeeds, with a growing, jittered pause: the store may be away.
@@ -97,6 +103,7 @@ async fn perform(app: &Arc<App>, hook: &str) -> Result<(), Status> {
         }
         "priority-and-fairness-config-producer" => flow_control(app).await,
         "start-cluster-authentication-info-controller" => authentication_info(app).await,
+        AUTOREGISTRATION => crate::aggregator::local::register(app).await,
         _ => {
             create_missing(
                 app,

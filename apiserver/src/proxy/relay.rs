@@ -34,7 +34,8 @@ pub fn without_credentials(headers: &mut HeaderMap) {
     }
 }
 
-fn without_hops(headers: &mut HeaderMap) {
+/// Takes away what is said of one connection only.
+pub fn without_hops(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -87,7 +88,7 @@ fn unreachable(error: &dyn std::error::Error) -> Status {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use daemon::trust::AnyServer;
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -47,9 +47,19 @@ pub struct Transports {
     anyone: Way,
 }
 
-struct Way {
+/// One way to connect: who we are, whom we believe, under which name.
+pub struct Way {
     tls: Arc<ClientConfig>,
     client: HttpClient,
+    name: Option<ServerName<'static>>,
+}
+
+/// Whose word on a server's certificate counts.
+pub enum Roots<'a> {
+    /// Nobody's: any certificate will do.
+    Any,
+    /// These CAs'.
+    Pem(&'a [u8]),
 }
 
 /// A connection of either kind.
@@ -76,9 +86,9 @@ impl Transports {
         };
         let ca = config.kubelet_certificate_authority.as_deref();
         Ok(Self {
-            kubelet: Way::new(ca, identity.clone())?,
-            kubelet_unverified: Way::new(None, identity)?,
-            anyone: Way::new(None, None)?,
+            kubelet: Way::trusting(ca, identity.clone())?,
+            kubelet_unverified: Way::trusting(None, identity)?,
+            anyone: Way::trusting(None, None)?,
         })
     }
 
@@ -97,6 +107,52 @@ impl Transports {
 
     /// A fresh connection for an upgrade.
     pub async fn dial(&self, trust: Trust, uri: &Uri) -> Result<Box<dyn Io>> {
+        self.way(trust).dial(uri).await
+    }
+}
+
+impl Way {
+    fn trusting(ca: Option<&Path>, identity: Option<Arc<Identity>>) -> Result<Self> {
+        match ca {
+            Some(path) => {
+                let pem = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+                Self::new(Roots::Pem(&pem), identity, None)
+            }
+            // Kubelets make their own certificates when the cluster has no serving signer in use, and upstream does
+            // not check them either unless it is given a CA
+            None => Self::new(Roots::Any, identity, None),
+        }
+    }
+
+    /// A way to servers whose certificate is for `name`; without one it has to be for the host in the URL.
+    pub fn new(
+        roots: Roots<'_>,
+        identity: Option<Arc<Identity>>,
+        name: Option<ServerName<'static>>,
+    ) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder = match roots {
+            Roots::Pem(pem) => builder.with_root_certificates(daemon::cert::root_store(pem)?),
+            Roots::Any => builder.dangerous().with_custom_certificate_verifier(AnyServer::verifier()),
+        };
+        let config = match identity {
+            Some(identity) => builder.with_client_cert_resolver(identity),
+            None => builder.with_no_client_auth(),
+        };
+        let client = client(config.clone(), name.clone());
+        let mut tls = config;
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { tls: Arc::new(tls), client, name })
+    }
+
+    /// The client for ordinary requests.
+    pub fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// A fresh connection for an upgrade.
+    pub async fn dial(&self, uri: &Uri) -> Result<Box<dyn Io>> {
         let host = uri.host().context("no host")?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
@@ -109,8 +165,11 @@ impl Transports {
         if !https {
             return Ok(Box::new(tcp));
         }
-        let name = ServerName::try_from(host.clone()).context("server name")?;
-        let connector = tokio_rustls::TlsConnector::from(self.way(trust).tls.clone());
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.clone()).context("server name")?,
+        };
+        let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
         let tls = tokio::time::timeout(HANDSHAKE_DEADLINE, connector.connect(name, tcp)).await;
         Ok(Box::new(
             tls.context("TLS handshake timeout")?.with_context(|| format!("TLS with {host}:{port}"))?,
@@ -118,48 +177,27 @@ impl Transports {
     }
 }
 
-impl Way {
-    fn new(ca: Option<&Path>, identity: Option<Arc<Identity>>) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let builder = match ca {
-            Some(path) => {
-                let pem = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-                builder.with_root_certificates(daemon::cert::root_store(&pem)?)
-            }
-            // Kubelets make their own certificates when the cluster has no serving signer in use, and upstream does
-            // not check them either unless it is given a CA
-            None => builder.dangerous().with_custom_certificate_verifier(AnyServer::verifier()),
-        };
-        let config = match identity {
-            Some(identity) => builder.with_client_cert_resolver(identity),
-            None => builder.with_no_client_auth(),
-        };
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(CONNECT_DEADLINE));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config.clone())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        let mut tls = config;
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: Arc::new(tls), client })
-    }
+fn client(config: ClientConfig, name: Option<ServerName<'static>>) -> HttpClient {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT_DEADLINE));
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
+    let builder = match name {
+        Some(name) => builder.with_server_name_resolver(FixedServerNameResolver::new(name)),
+        None => builder,
+    };
+    let connector = builder.enable_http1().wrap_connector(http);
+    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)
 }
 
 /// Our client certificate, following its files.
 #[derive(Debug)]
-struct Identity(daemon::cert::Reloading<Arc<CertifiedKey>>);
+pub struct Identity(daemon::cert::Reloading<Arc<CertifiedKey>>);
 
 impl Identity {
-    fn new(cert: &Path, key: &Path) -> Result<Self> {
+    /// A certificate with its key, in PEM.
+    pub fn new(cert: &Path, key: &Path) -> Result<Self> {
         let (c, k) = (cert.to_owned(), key.to_owned());
         let load = move || {
             let (cert, key) = (std::fs::read(&c)?, std::fs::read(&k)?);
@@ -167,7 +205,7 @@ impl Identity {
         };
         let files = vec![cert.to_owned(), key.to_owned()];
         let made = daemon::cert::Reloading::new(files, load)
-            .with_context(|| format!("kubelet client certificate {}", cert.display()))?;
+            .with_context(|| format!("client certificate {}", cert.display()))?;
         Ok(Self(made))
     }
 }

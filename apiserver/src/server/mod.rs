@@ -9,6 +9,7 @@ use daemon::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregator::{self, Aggregator};
 use crate::alloc::ports::Ports;
 use crate::app::App;
 use crate::cache::Cache;
@@ -55,6 +56,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     let authenticator = authn::build(&config, &reader).context("authentication")?;
     let authorizer = authz::build(&config, &reader).context("authorisation")?;
     let admission = admission::plugins(&config, &reader).context("admission")?;
+    let aggregator = Aggregator::new(&config, &reader).context("aggregation")?;
     let (health, metrics) = (Arc::new(Health::default()), Arc::default());
     for check in ["ping", "log"] {
         health.set(check, Ok(()));
@@ -75,6 +77,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
         health,
         metrics,
         node_ports,
+        aggregator,
         closing: CancellationToken::new(),
         leaving: Default::default(),
     }))
@@ -97,6 +100,7 @@ pub fn start(app: &Arc<App>, tasks: &Tasks) {
             () = stop.cancelled() => Ok(()),
         }
     });
+    tasks.spawn("aggregator", aggregator::keeper::run(app.clone()));
     tasks.spawn("endpoint-reconciler", endpoints::run(app.clone()));
 }
 

@@ -8,10 +8,13 @@ use super::{health, version};
 use crate::http::{self as web, Request, Response};
 use crate::request::Ctx;
 use crate::rest::{self, Query};
-use crate::{discovery, openapi};
+use crate::{aggregator, discovery, openapi};
 
 /// Hands a request to its handler.
 pub async fn route(ctx: Ctx, query: Arc<Query>, request: Request) -> Response {
+    if let Some(remote) = aggregator::proxy::server_of(&ctx, request.uri().path()) {
+        return aggregator::proxy::serve(ctx, remote, request).await;
+    }
     if ctx.info.is_resource {
         return rest::serve(ctx, query, request).await;
     }
