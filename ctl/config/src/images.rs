@@ -9,6 +9,7 @@ pub const DEFAULT_IMAGE_REPOSITORY: &str = "coxswain.local";
 pub fn images(cluster: &ClusterConfiguration) -> Vec<String> {
     let mut all = vec![pause_image(cluster)];
     all.extend(dns_image(cluster));
+    all.push(metrics_image(cluster));
     all
 }
 
@@ -26,6 +27,11 @@ pub fn dns_image(cluster: &ClusterConfiguration) -> Option<String> {
     let from = repository(if own.is_empty() { &cluster.image_repository } else { own });
     let tag = if cluster.dns.image_tag.is_empty() { "1" } else { &cluster.dns.image_tag };
     Some(format!("{from}/dns:{tag}"))
+}
+
+/// The metrics server's image.
+pub fn metrics_image(cluster: &ClusterConfiguration) -> String {
+    format!("{}/metrics-server:1", repository(&cluster.image_repository))
 }
 
 /// Upstream's registry holds none of our images, so naming it means the same as naming none.
@@ -49,12 +55,12 @@ mod tests {
             cluster.dns.image_tag = tag.into();
             images(&cluster).join(" ")
         };
-        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
-        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
-        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1");
-        assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2");
+        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
+        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
+        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1 reg.example/k8s/metrics-server:1");
+        assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2 a/metrics-server:1");
         let mut without = ClusterConfiguration::default();
         without.dns.disabled = true;
-        assert_eq!(images(&without), ["coxswain.local/pause:1"]);
+        assert_eq!(images(&without), ["coxswain.local/pause:1", "coxswain.local/metrics-server:1"]);
     }
 }

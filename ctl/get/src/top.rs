@@ -33,6 +33,9 @@ pub struct TopArgs {
     /// Enables using protocol-buffers to access Metrics API; JSON is used either way
     #[arg(long = "use-protocol-buffers")]
     pub use_protocol_buffers: bool,
+    /// Print what is used of swap memory too
+    #[arg(long = "show-swap")]
+    pub show_swap: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -62,29 +65,45 @@ pub struct PodArgs {
     pub sum: bool,
 }
 
-/// CPU in thousandths, memory in bytes.
+/// CPU in billionths, since sums are made before they are rounded; memory and swap in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Usage {
-    cpu: i64,
+    cpu: i128,
     memory: i64,
+    swap: i64,
 }
 
 impl Usage {
     fn read(usage: &Value) -> Usage {
         let quantity = |key: &str| usage[key].as_str().and_then(|text| Quantity::parse(text).ok());
         Usage {
-            cpu: quantity("cpu").map(|q| q.milli_value()).unwrap_or_default(),
+            cpu: quantity("cpu").map(|q| q.nanos()).unwrap_or_default(),
             memory: quantity("memory").map(|q| q.value()).unwrap_or_default(),
+            swap: quantity("swap").map(|q| q.value()).unwrap_or_default(),
         }
     }
 
     fn plus(self, other: Usage) -> Usage {
-        Usage { cpu: self.cpu + other.cpu, memory: self.memory + other.memory }
+        Usage {
+            cpu: self.cpu + other.cpu,
+            memory: self.memory + other.memory,
+            swap: self.swap + other.swap,
+        }
     }
 
-    fn cells(self) -> [String; 2] {
-        [format!("{}m", self.cpu), format!("{}Mi", self.memory / (1024 * 1024))]
+    /// Thousandths of a core, rounded up.
+    fn milli(self) -> i64 {
+        let up = self.cpu.div_euclid(1_000_000) + i128::from(self.cpu.rem_euclid(1_000_000) > 0);
+        i64::try_from(up).unwrap_or(i64::MAX)
     }
+
+    fn cells(self) -> [String; 3] {
+        [format!("{}m", self.milli()), mebibytes(self.memory), mebibytes(self.swap)]
+    }
+}
+
+fn mebibytes(bytes: i64) -> String {
+    format!("{}Mi", bytes / (1024 * 1024))
 }
 
 /// Runs the verb.
@@ -140,7 +159,7 @@ fn name(object: &Value) -> String {
 /// By the wanted resource, most first, else by name.
 fn sort<T>(rows: &mut [T], by: &str, usage: impl Fn(&T) -> Usage, name: impl Fn(&T) -> String) {
     rows.sort_by(|a, b| match by {
-        "cpu" => usage(b).cpu.cmp(&usage(a).cpu),
+        "cpu" => usage(b).milli().cmp(&usage(a).milli()),
         "memory" => usage(b).memory.cmp(&usage(a).memory),
         _ => name(a).cmp(&name(b)),
     });
@@ -161,31 +180,39 @@ async fn nodes(node: &NodeArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
     let room = if node.show_capacity { "capacity" } else { "allocatable" };
     let rooms = |wanted: &str| {
         let node = known["items"].as_array().into_iter().flatten().find(|node| name(node) == wanted);
-        node.map(|node| Usage::read(&node["status"][room])).unwrap_or_default()
+        let swap = |node: &Value| node.pointer("/status/nodeInfo/swap/capacity").and_then(Value::as_i64);
+        let read = |node: &Value| Usage { swap: swap(node).unwrap_or(0), ..Usage::read(&node["status"][room]) };
+        node.map(read).unwrap_or_default()
     };
     sort(&mut metrics, &args.sort_by, |node| Usage::read(&node["usage"]), name);
     let mut table = TabWriter::remembering();
     if !args.no_headers {
-        row(&mut table, &["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"].map(String::from));
+        let head =
+            ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", "SWAP(bytes)", "SWAP(%)"];
+        node_row(args, &mut table, head.map(String::from));
     }
     for node in &metrics {
         let (used, all) = (Usage::read(&node["usage"]), rooms(&name(node)));
-        let [cpu, memory] = used.cells();
-        row(
-            &mut table,
-            &[name(node), cpu, percent(used.cpu, all.cpu), memory, percent(used.memory, all.memory)],
-        );
+        let [cpu, memory, swap] = used.cells();
+        let (of_cpu, of_memory) = (percent(used.milli(), all.milli()), percent(used.memory, all.memory));
+        let of_swap = percent(used.swap, all.swap);
+        node_row(args, &mut table, [name(node), cpu, of_cpu, memory, of_memory, swap, of_swap]);
     }
     if args.name.is_none() {
         silent(&known, &metrics).for_each(|name| {
-            row(
-                &mut table,
-                &[name, "<unknown>".into(), "<unknown>".into(), "<unknown>".into(), "<unknown>".into()],
-            )
+            let mut cells = ["<unknown>"; 7].map(String::from);
+            cells[0] = name;
+            node_row(args, &mut table, cells);
         });
     }
     out::put(&table.flush());
     Ok(0)
+}
+
+/// A node's cells, those of swap only when asked for.
+fn node_row(args: &TopArgs, table: &mut TabWriter, cells: [String; 7]) {
+    let [own @ .., _, _] = &cells;
+    row(table, if args.show_swap { &cells } else { own });
 }
 
 /// The nodes nothing is known of.
@@ -215,7 +242,13 @@ async fn pods(args: &PodArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
     if !args.top.no_headers {
         row(
             &mut table,
-            &front(args, "NAMESPACE", "POD", "NAME", ["CPU(cores)".into(), "MEMORY(bytes)".into()]),
+            &front(
+                args,
+                "NAMESPACE",
+                "POD",
+                "NAME",
+                ["CPU(cores)", "MEMORY(bytes)", "SWAP(bytes)"].map(String::from),
+            ),
         );
     }
     let mut sum = Usage::default();
@@ -235,14 +268,14 @@ async fn pods(args: &PodArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
         sum = sum.plus(total(pod));
     }
     if args.sum {
-        row(&mut table, &front(args, "", "", "", ["________".into(), "________".into()]));
+        row(&mut table, &front(args, "", "", "", ["________"; 3].map(String::from)));
         row(&mut table, &front(args, "", "", "", sum.cells()));
     }
     out::put(&table.flush());
     Ok(0)
 }
 
-fn front(args: &PodArgs, namespace: &str, pod: &str, name: &str, usage: [String; 2]) -> Vec<String> {
+fn front(args: &PodArgs, namespace: &str, pod: &str, name: &str, usage: [String; 3]) -> Vec<String> {
     let mut cells = Vec::new();
     if args.all_namespaces {
         cells.push(namespace.to_string());
@@ -251,7 +284,7 @@ fn front(args: &PodArgs, namespace: &str, pod: &str, name: &str, usage: [String;
         cells.push(pod.to_string());
     }
     cells.push(name.to_string());
-    cells.extend(usage);
+    cells.extend(usage.into_iter().take(if args.top.show_swap { 3 } else { 2 }));
     cells
 }
 
@@ -261,4 +294,18 @@ fn total(pod: &Value) -> Usage {
         .into_iter()
         .flatten()
         .fold(Usage::default(), |sum, container| sum.plus(Usage::read(&container["usage"])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sums_are_made_before_they_are_rounded() {
+        let pod = json!({"containers": [
+            {"usage": {"cpu": "1200001n", "memory": "1536Ki"}}, {"usage": {"cpu": "1200u", "memory": "600Ki"}}]});
+        assert_eq!(total(&pod).cells(), ["3m", "2Mi", "0Mi"]);
+        assert_eq!(Usage::read(&json!({"cpu": "1200001n"})).milli(), 2);
+    }
 }

@@ -46,7 +46,8 @@ pub fn load_dir(lab: &Lab, spec: &Spec, dir: &Path) -> Result<()> {
         .map(|e| e.path())
         .filter(|p| p.extension().is_some_and(|e| e == "tar"))
         .collect();
-    archives.sort();
+    // The small ones first: no pod begins without pause
+    archives.sort_by_cached_key(|path| (path.metadata().map_or(0, |m| m.len()), path.clone()));
     ensure!(!archives.is_empty(), "no images at {}; deploy/images/build makes them", dir.display());
     load(lab, spec, &archives)
 }

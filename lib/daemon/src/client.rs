@@ -48,13 +48,13 @@ pub type TokenCell = Arc<ArcSwap<Option<String>>>;
 /// Where the API server is and how it is trusted, without an identity.
 #[derive(Clone)]
 pub struct Target {
-    server: Uri,
-    ca_pem: Option<Vec<u8>>,
-    insecure: bool,
-    server_name: Option<String>,
-    namespace: String,
+    pub(crate) server: Uri,
+    pub(crate) ca_pem: Option<Vec<u8>>,
+    pub(crate) insecure: bool,
+    pub(crate) server_name: Option<String>,
+    pub(crate) namespace: String,
     /// Connections shared by all clients without a certificate: what they show is in each request.
-    anonymous: Arc<OnceLock<Pools>>,
+    pub(crate) anonymous: Arc<OnceLock<Pools>>,
 }
 
 impl Target {
@@ -155,14 +155,14 @@ async fn foreign(path: &Path) -> Result<kube::Client> {
     Ok(kube::Client::try_from(config)?)
 }
 
-enum Token {
+pub(crate) enum Token {
     Fixed(String),
     File(Reloading<String>),
     Cell(TokenCell),
 }
 
 impl Token {
-    fn header(&self) -> Option<HeaderValue> {
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
         let token = match self {
             Token::Fixed(token) => token.clone(),
             Token::File(file) => file.current().0.to_string(),
@@ -174,7 +174,7 @@ impl Token {
     }
 }
 
-fn token(user: &User) -> Result<Option<Token>> {
+pub(crate) fn token(user: &User) -> Result<Option<Token>> {
     if let Some(token) = &user.token {
         return Ok(Some(Token::Fixed(token.clone())));
     }
@@ -184,11 +184,11 @@ fn token(user: &User) -> Result<Option<Token>> {
     Ok(Some(Token::File(Reloading::new(vec![path], load).context("tokenFile")?)))
 }
 
-type Identity = Reloading<CertifiedKey>;
+pub(crate) type Identity = Reloading<CertifiedKey>;
 
 /// The client certificate, from data or from files. A file may hold both certificate and key. The kubeconfig itself is
 /// followed too: those with data in them are rewritten when the certificate is renewed.
-fn identity(path: &Path, user: &User) -> Result<Option<Identity>> {
+pub(crate) fn identity(path: &Path, user: &User) -> Result<Option<Identity>> {
     if user.client_certificate.is_none() && user.client_certificate_data.is_none() {
         return Ok(None);
     }
@@ -214,7 +214,7 @@ fn pem(data: &Option<String>, path: &Option<std::path::PathBuf>) -> Result<Optio
     }
 }
 
-fn build(
+pub(crate) fn build(
     target: Target,
     identity: Option<Identity>,
     token: Option<Token>,
@@ -234,7 +234,7 @@ fn build(
 
 /// Connections made with one identity. Protocol upgrades (exec, port-forward) need HTTP/1.1, all else shares HTTP/2.
 #[derive(Clone)]
-struct Pools {
+pub(crate) struct Pools {
     normal: Http,
     upgrade: Http,
 }

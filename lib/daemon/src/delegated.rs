@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, header};
@@ -14,6 +15,8 @@ use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
+
+use crate::authorities::Watched;
 
 /// `--authentication-token-webhook-cache-ttl`'s default.
 const TOKEN_TTL: Duration = Duration::from_secs(10);
@@ -49,6 +52,7 @@ pub enum Attributes {
     Resource {
         verb: String,
         group: String,
+        version: String,
         resource: String,
         subresource: String,
         namespace: String,
@@ -62,6 +66,7 @@ impl Attributes {
         Self::Resource {
             verb: verb.into(),
             group: String::new(),
+            version: "v1".into(),
             resource: "nodes".into(),
             subresource: subresource.into(),
             namespace: String::new(),
@@ -78,6 +83,7 @@ impl Attributes {
 /// The API server's answers, remembered.
 pub struct Delegated {
     client: kube::Client,
+    authorities: Option<Arc<Watched>>,
     tokens: Memory<String, Option<User>>,
     verdicts: Memory<(User, Attributes), bool>,
 }
@@ -85,14 +91,26 @@ pub struct Delegated {
 impl Delegated {
     /// `client` must be allowed to create token reviews and subject access reviews (`system:auth-delegator`).
     pub fn new(client: kube::Client) -> Self {
-        Self { client, tokens: Memory::new(TOKEN_TTL), verdicts: Memory::new(VERDICT_TTL) }
+        let (tokens, verdicts) = (Memory::new(TOKEN_TTL), Memory::new(VERDICT_TTL));
+        Self { client, authorities: None, tokens, verdicts }
+    }
+
+    /// For a server whose TLS lets any client certificate in ([`crate::tls::ServerTls::asking`]): the certificate is
+    /// judged here, by the authorities of the cluster, and a front proxy's says whose request it brings.
+    pub fn judging(mut self, authorities: Arc<Watched>) -> Self {
+        self.authorities = Some(authorities);
+        self
     }
 
     /// The user of a request: the subject of its verified client certificate, else of its bearer token. `None` when
     /// there is neither or the token is refused.
     pub async fn authenticate(&self, headers: &HeaderMap, peer: Option<&CertificateDer<'_>>) -> Option<User> {
-        if let Some(user) = peer.and_then(user_of_cert) {
-            return Some(user);
+        let known = match &self.authorities {
+            Some(authorities) => peer.and_then(|cert| authorities.current()?.user(headers, cert)),
+            None => peer.and_then(user_of_cert),
+        };
+        if known.is_some() {
+            return known;
         }
         let token = bearer(headers)?;
         if let Some(known) = self.tokens.get(&token) {
@@ -172,12 +190,12 @@ fn review_spec(user: &User, attributes: &Attributes) -> SubjectAccessReviewSpec 
             let asked = NonResourceAttributes { path: Some(path), verb: Some(verb) };
             spec.non_resource_attributes = Some(asked);
         }
-        Attributes::Resource { verb, group, resource, subresource, namespace, name } => {
+        Attributes::Resource { verb, group, version, resource, subresource, namespace, name } => {
             let some = |s: String| Some(s).filter(|s| !s.is_empty());
             spec.resource_attributes = Some(ResourceAttributes {
                 verb: some(verb),
                 group: some(group),
-                version: Some("v1".into()),
+                version: some(version),
                 resource: some(resource),
                 subresource: some(subresource),
                 namespace: some(namespace),

@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows what a daemon does. The pieces are small and independent; a `main.rs` puts them together.
 
+pub mod account;
+pub mod authorities;
 pub mod cert;
 pub mod client;
 pub mod delegated;

@@ -208,7 +208,8 @@ fn forbidden(user: &User, attributes: &Attributes) -> String {
     }
 }
 
-fn healthz(health: &Health, path: &str, verbose: bool) -> Option<Response<Body>> {
+/// The answer of `/healthz`, `/livez` or `/readyz`, or of one check under them; `None` for another path or check.
+pub fn healthz(health: &Health, path: &str, verbose: bool) -> Option<Response<Body>> {
     let (endpoint, check) = match path.trim_start_matches('/').split_once('/') {
         Some((endpoint, check)) => (endpoint, Some(check)),
         None => (path.trim_start_matches('/'), None),

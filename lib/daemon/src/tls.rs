@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 use crate::cert::{Reloading, certified_key, root_store};
+use crate::trust::AnyClient;
 
 /// A serving identity with, if wanted, a CA that client certificates are checked against. A client without a
 /// certificate is let in and is nobody; one with a bad certificate fails its handshake.
@@ -26,7 +27,7 @@ impl ServerTls {
         let load = move || load_identity(&c, &k);
         let identity = Reloading::new(vec![cert.to_owned(), key.to_owned()], load)
             .with_context(|| format!("serving certificate {}", cert.display()))?;
-        Self::build(Arc::new(Resolver(identity)), client_ca)
+        Self::build(Arc::new(Resolver(identity)), trust(client_ca)?)
     }
 
     /// A certificate of our own making for `host`, as upstream's daemons make one when none is given.
@@ -40,21 +41,37 @@ impl ServerTls {
         let made = rcgen::generate_simple_self_signed(names).context("self-signed certificate")?;
         let identity =
             certified_key(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes())?;
-        Self::build(Arc::new(Fixed(Arc::new(identity))), client_ca)
+        Self::build(Arc::new(Fixed(Arc::new(identity))), trust(client_ca)?)
     }
 
     /// With a certificate chosen by the caller at each handshake (the kubelet's rotating serving certificate).
     pub fn from_resolver(resolver: Arc<dyn ResolvesServerCert>, client_ca: Option<&Path>) -> Result<Self> {
-        Self::build(resolver, client_ca)
+        Self::build(resolver, trust(client_ca)?)
     }
 
-    fn build(resolver: Arc<dyn ResolvesServerCert>, client_ca: Option<&Path>) -> Result<Self> {
+    /// Asks for a client certificate and takes any whose key the client holds. What it is worth must be judged with each
+    /// request ([`crate::delegated::Delegated::judging`]). `identity` is certificate and key; without, one is made for
+    /// `host`.
+    pub fn asking(identity: Option<(&Path, &Path)>, host: &str) -> Result<Self> {
+        let mut tls = match identity {
+            Some((cert, key)) => Self::from_files(cert, key, None)?,
+            None => Self::self_signed(host)?,
+        };
+        let resolver = tls.config.cert_resolver.clone();
+        tls.config = Self::build(resolver, Some(Arc::new(AnyClient)))?.config;
+        Ok(tls)
+    }
+
+    fn build(
+        resolver: Arc<dyn ResolvesServerCert>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?;
-        let builder = match client_ca {
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(path) => builder.with_client_cert_verifier(Arc::new(ClientCa::new(path, provider)?)),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -65,6 +82,11 @@ impl ServerTls {
     pub fn rustls_config(&self) -> Arc<rustls::ServerConfig> {
         self.config.clone()
     }
+}
+
+fn trust(client_ca: Option<&Path>) -> Result<Option<Arc<dyn ClientCertVerifier>>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    client_ca.map(|path| Ok(Arc::new(ClientCa::new(path, provider)?) as _)).transpose()
 }
 
 fn load_identity(cert: &Path, key: &Path) -> Result<CertifiedKey> {

@@ -13,6 +13,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const SYSTEM: &str = "kube-system";
 const BOOTSTRAP: &str = include_str!("../../../../deploy/manifests/bootstrap.yaml");
 const DNS: &str = include_str!("../../../../deploy/manifests/dns.yaml");
+const METRICS: &str = include_str!("../../../../deploy/manifests/metrics-server.yaml");
 /// The annotation that says a ConfigMap's document was made, not given by the user.
 const HASH: &str = "kubeadm.kubernetes.io/component-config.hash";
 
@@ -165,6 +166,18 @@ pub fn dns(ip: &str, domain: &str, image: Option<&str>) -> Result<Vec<Value>> {
     Ok(all)
 }
 
+/// The metrics server and its place in the API.
+///
+/// # Errors
+/// When the built-in manifest is damaged.
+pub fn metrics(image: &str) -> Result<Vec<Value>> {
+    let mut all = documents(METRICS)?;
+    for container in all.iter_mut().filter_map(|o| o.pointer_mut("/spec/template/spec/containers/0")) {
+        container["image"] = json!(image);
+    }
+    Ok(all)
+}
+
 /// Its own address, when it isn't the usual one; one of IPv6 is of a cluster where it must listen on more than IPv4.
 fn add_address(container: &mut Value, ip: &str) {
     let Some(args) = container["args"].as_array_mut().filter(|_| ip != "10.96.0.10") else { return };
@@ -272,6 +285,7 @@ mod tests {
             bootstrap_rights().unwrap(),
             network("10.0.0.0/8", &[]).unwrap(),
             dns("10.0.0.10", "x.y", None).unwrap(),
+            metrics("r/metrics-server:2").unwrap(),
         ]
         .concat();
         all.extend(
@@ -294,6 +308,15 @@ mod tests {
         let text = serde_json::to_string(&all).unwrap();
         assert!(text.contains(r#""clusterIP":"10.7.0.10""#) && text.contains("--cluster-domain=example.org"));
         assert!(text.contains("r/dns:2") && !text.contains("10.96.0.10"));
+    }
+
+    #[test]
+    fn the_metrics_server_has_the_image_and_a_service_that_the_api_server_knows() {
+        let all = metrics("r/metrics-server:2").unwrap();
+        let of = |kind: &str| all.iter().find(|o| o["kind"] == kind).unwrap();
+        let image = of("Deployment").pointer("/spec/template/spec/containers/0/image").unwrap();
+        assert_eq!(image, "r/metrics-server:2");
+        assert_eq!(of("APIService")["spec"]["service"]["name"], of("Service")["metadata"]["name"]);
     }
 
     #[test]

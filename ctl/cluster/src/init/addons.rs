@@ -1,4 +1,4 @@
-//! Phase `addon`: cluster DNS, the service proxy, the pod network.
+//! Phase `addon`: cluster DNS, the service proxy, the pod network, the metrics server.
 
 use anyhow::{Context, Result};
 use coxctl_config::{Arg, control_plane_endpoint, images, service_address};
@@ -14,6 +14,7 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("coredns", "Install the cluster DNS addon", |r| dns(r).boxed_local()).together(),
     Phase::step("kube-proxy", "Install the kube-proxy addon", |r| proxy(r).boxed_local()).together(),
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
+    Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local()).together(),
 ];
 
 async fn dns(run: &Run) -> Result<()> {
@@ -57,6 +58,14 @@ fn proxy_kubeconfig(server: &str) -> Result<String> {
     let authority = format!("{account}/ca.crt");
     let document = objects::kubeconfig(server, None, &objects::Ca::File(&authority), "default", credentials);
     Ok(serde_yaml::to_string(&document)?)
+}
+
+async fn metrics(run: &Run) -> Result<()> {
+    if run.addon(objects::metrics(&images::metrics_image(&run.config.cluster))?).await? {
+        return Ok(());
+    }
+    say::line("addons", "Applied addon: metrics server");
+    Ok(())
 }
 
 async fn network(run: &Run) -> Result<()> {

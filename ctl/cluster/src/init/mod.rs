@@ -263,8 +263,8 @@ mod tests {
             kubeconfig/controller-manager, kubeconfig/scheduler, balancer, etcd/local, control-plane/apiserver, \
             control-plane/controller-manager, control-plane/scheduler, kubelet-start, wait-control-plane, \
             upload-config/kubeadm, upload-config/kubelet, upload-certs, mark-control-plane, bootstrap-token, \
-            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, rotation, \
-            show-join-command";
+            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, addon/metrics-server, \
+            rotation, show-join-command";
         assert_eq!(names, want);
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use coxctl_config::{
     ClusterConfiguration, Patches, cluster_document, default_cluster, images, read_cluster, service_address,
 };
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, ListParams};
@@ -96,12 +97,24 @@ pub async fn objects(run: &Run) -> Result<()> {
     let addons = !run.args.skips("addon");
     if addons {
         all.extend(dns(&cluster, run.patches.as_ref())?);
+        if has_our_metrics_server(&run.client).await? {
+            all.extend(objects::metrics(&images::metrics_image(&cluster))?);
+        }
     }
     api::apply_all(&run.client, all, LIMIT).await?;
     if addons {
         say::line("addons", "Applied essential addons");
     }
     Ok(())
+}
+
+/// Whether the cluster's metrics server is the addon: a cluster may do without, or have brought its own.
+async fn has_our_metrics_server(client: &Client) -> Result<bool> {
+    let all: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
+    let found = tokio::time::timeout(api::CALL, all.get_opt("metrics-server")).await;
+    let found = found.context("the API server does not answer")?.context("looking for the metrics server")?;
+    let labels = found.and_then(|deployment| deployment.metadata.labels).unwrap_or_default();
+    Ok(labels.get("app.kubernetes.io/managed-by").is_some_and(|by| by == "coxctl"))
 }
 
 /// Cluster DNS; how many of it run is the user's.
