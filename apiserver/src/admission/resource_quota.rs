@@ -72,7 +72,8 @@ impl Charge {
     pub async fn renew(&mut self, ctx: &Ctx) -> Result<(), Status> {
         self.tries += 1;
         if self.tries > TRIES {
-            let why = "the object has been modified; please apply your changes to the latest version and try again";
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
             let name = self.quotas.first().map(|q| q.target.name.as_str()).unwrap_or_default();
             return Err(Status::conflict("", "resourcequotas", name, why));
         }
@@ -152,7 +153,8 @@ impl Plugin for ResourceQuota {
         }
         let wish = Wish::of(a, object);
         let concerned = quotas.iter().filter(|q| !matches!(wish.charge(q), Ok(None)));
-        let named = concerned.map(|q| Target::named(a.app, "v1", "resourcequotas", a.namespace, meta::name(q)));
+        let named =
+            concerned.map(|q| Target::named(a.app, "v1", "resourcequotas", a.namespace, meta::name(q)));
         let targets = named.collect::<Result<Vec<_>, _>>()?;
         if targets.is_empty() {
             return Ok(());
