@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::admission::resource_quota::Charges;
 use crate::app::App;
 
 /// Who calls: the outcome of authentication (and of impersonation).
@@ -134,6 +135,8 @@ pub struct Ctx {
     pub field_manager: String,
     /// Collector of `Warning` headers.
     pub warnings: Warnings,
+    /// What storing the object costs its namespace's quotas.
+    pub charges: Charges,
 }
 
 impl Ctx {
@@ -146,6 +149,7 @@ impl Ctx {
             dry_run: false,
             field_manager: "kube-apiserver".into(),
             warnings: Warnings::default(),
+            charges: Charges::default(),
         }
     }
 }

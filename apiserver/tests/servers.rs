@@ -53,6 +53,18 @@ impl Server {
         (a == b).then_some(a)
     }
 
+    /// Whether a ConfigMap could be made; panics if it failed for anything but a quota.
+    async fn map(&self, name: String) -> bool {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+        match internal::create(&self.app, "v1", "configmaps", "default", map).await {
+            Ok(_) => true,
+            Err(status) => {
+                assert!(status.message.contains("exceeded quota: some"), "{status:?}");
+                false
+            }
+        }
+    }
+
     async fn service(&self, name: String) -> Value {
         let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
             "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
@@ -87,6 +99,8 @@ async fn servers_share_a_store() {
     };
     assert_eq!((unique("/spec/clusterIP").len(), unique("/spec/ports/0/nodePort").len()), (96, 96));
 
+    quota_holds(&servers).await;
+
     // One vanishes without a word: here its lease ends early.
     let [first, second, third] = <[Server; 3]>::try_from(servers).ok().expect("three");
     second.tasks.token().cancel();
@@ -113,6 +127,38 @@ async fn servers_share_a_store() {
         server.tasks.token().cancel();
         server.tasks.drain(SOON).await;
     }
+}
+
+/// Many writers by all servers at once for few places: exactly so many are made, and all of them are charged.
+async fn quota_holds(servers: &[Server]) {
+    const PLACES: usize = 20;
+    let first = &servers[0].app;
+    let counts = |n: usize| json!({"configmaps": n.to_string()});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "some", "namespace": "default"}, "spec": {"hard": counts(PLACES)}});
+    internal::create(first, "v1", "resourcequotas", "default", quota).await.expect("quota");
+    // What the controller does: it counts.
+    let key = "/registry/resourcequotas/default/some";
+    let read = async || first.storage.get(key).await.expect("read").kv.expect("there");
+    let stored = async || serde_json::from_slice::<Value>(&read().await.value).expect("json");
+    let mut counted = stored().await;
+    counted["status"] = json!({"hard": counts(PLACES), "used": counts(0)});
+    let at = read().await.mod_revision;
+    first.storage.update(key, counted.to_string().into(), at, None).await.expect("status");
+    let seen = |s: &Server| {
+        internal::get(&s.app, "resourcequotas", "default", "some").is_some_and(|q| q["status"].is_object())
+    };
+    until("the quota", SOON, || servers.iter().all(seen)).await;
+    // A name that is taken costs nothing.
+    let twin = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map-0", "namespace": "default"}});
+    for taken in [false, true] {
+        let made = internal::create(first, "v1", "configmaps", "default", twin.clone()).await;
+        assert_eq!(made.is_err(), taken, "{made:?}");
+        assert_eq!(stored().await["status"]["used"], counts(1));
+    }
+    let writers = (1..4 * PLACES).map(|n| servers[n % servers.len()].map(format!("map-{n}")));
+    let made = join_all(writers).await.into_iter().filter(|made| *made).count();
+    assert_eq!((made, &stored().await["status"]["used"]), (PLACES - 1, &counts(PLACES)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

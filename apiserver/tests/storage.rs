@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kube_apiserver::storage::etcd::{Etcd, Options};
 use kube_apiserver::storage::memory::Memory;
-use kube_apiserver::storage::{Batch, Error, Event, Outcome, Storage, Watch, prefix_end};
+use kube_apiserver::storage::{Along, Batch, Error, Event, Outcome, Storage, Watch, prefix_end};
 
 /// How long etcd may take to answer on a busy machine.
 const COMES_UP: Duration = Duration::from_secs(30);
@@ -75,6 +75,31 @@ async fn writes(store: &dyn Storage) {
     assert!(store.revision().await.expect("revision") >= gone);
 }
 
+/// Two keys in one transaction: both or neither.
+async fn writes_along(store: &dyn Storage) {
+    let quota = done(store.create("/r/q/a", Bytes::from("0"), None).await.expect("create"));
+    let along = |value: &'static str, expected| Along { key: "/r/q/a".into(), value: value.into(), expected };
+    let put = async |key: &str, expected, along: Along| {
+        store.put(key, Bytes::from("x"), expected, None, &[along]).await.expect("put")
+    };
+    let mut watch = store.watch("/r/", quota).await.expect("watch");
+    let one = done(put("/r/p/a", 0, along("1", quota)).await);
+    let both = store.get("/r/q/a").await.expect("get").kv.expect("there");
+    assert_eq!((both.value.as_ref(), both.mod_revision), (&b"1"[..], one));
+    let batch = next(&mut watch).await.expect("events");
+    assert!(matches!(batch, Batch::Events(events) if events.len() == 2), "one batch");
+    // The other key has changed: nothing is written, and the key itself is as expected.
+    assert!(matches!(put("/r/p/b", 0, along("2", quota)).await, Outcome::Conflict(None)));
+    assert!(
+        matches!(put("/r/p/a", one, along("2", quota)).await, Outcome::Conflict(Some(kv)) if kv.mod_revision == one)
+    );
+    // The key itself has: the other one stays too.
+    assert!(matches!(put("/r/p/a", 0, along("2", one)).await, Outcome::Conflict(Some(_))));
+    assert_eq!(store.get("/r/q/a").await.expect("get").kv.map(|kv| kv.mod_revision), Some(one));
+    let two = done(put("/r/p/a", one, along("2", one)).await);
+    assert_eq!(store.get("/r/q/a").await.expect("get").kv.map(|kv| kv.mod_revision), Some(two));
+}
+
 async fn lists(store: &dyn Storage) {
     let mut revisions = Vec::new();
     for n in 0..5 {
@@ -130,6 +155,7 @@ async fn compaction(store: &dyn Storage) {
 
 async fn contract(store: &dyn Storage) {
     writes(store).await;
+    writes_along(store).await;
     lists(store).await;
     watches(store).await;
     compaction(store).await;

@@ -74,3 +74,13 @@ pub fn pod(text: &str) -> Pod {
     pod.status.as_mut().unwrap().conditions = Some(vec![condition]);
     pod
 }
+
+/// The seeds a simulation runs: `usual` of them, or as many as `COXSWAIN_SEEDS` says (`3000`, or `5000..8000`).
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let Ok(wanted) = std::env::var("COXSWAIN_SEEDS") else { return 0..usual };
+    let number = |text: &str| text.parse().expect("COXSWAIN_SEEDS is a number, or two with .. between");
+    match wanted.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(&wanted),
+    }
+}

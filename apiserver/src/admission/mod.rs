@@ -25,6 +25,7 @@ use machinery::kinds::Resource;
 use machinery::status::Status;
 use serde_json::Value;
 
+use self::resource_quota::Charges;
 use crate::app::App;
 use crate::authn::lookup::Lookup;
 use crate::config::Config;
@@ -68,6 +69,8 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// Collector of `Warning` headers.
     pub warnings: &'a Warnings,
+    /// What is written into quotas along with the object.
+    pub charges: &'a Charges,
     /// The server.
     pub app: &'a Arc<App>,
 }
@@ -95,6 +98,11 @@ pub trait Plugin: Send + Sync {
 impl Attributes<'_> {
     /// A refusal of this write.
     pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        Status::forbidden(&self.resource.group, &self.resource.plural, &self.shown_name(), why)
+    }
+
+    /// The name a refusal speaks of.
+    pub fn shown_name(&self) -> String {
         let object = self.object.as_deref();
         let of_object = |read: fn(&Value) -> &str| object.map(read).unwrap_or_default();
         let names = [
@@ -103,8 +111,7 @@ impl Attributes<'_> {
             of_object(machinery::meta::generate_name),
             "Unknown",
         ];
-        let name = names.into_iter().find(|n| !n.is_empty()).unwrap_or_default();
-        Status::forbidden(&self.resource.group, &self.resource.plural, name, why)
+        names.into_iter().find(|n| !n.is_empty()).unwrap_or_default().to_owned()
     }
 }
 

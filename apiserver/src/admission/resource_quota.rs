@@ -1,7 +1,8 @@
 //! ResourceQuota: a namespace's quotas are charged for what a write adds, or the write is refused.
 //!
-//! The charge is a conditional write of the quota's status, so two writes can never both take the last of it, whichever
-//! servers they come by. What is charged and then not stored is given back by the controller, which counts.
+//! The charge is written with the object in one transaction, on condition that the quota is as it was judged: no two
+//! writes can take the last of it, whichever servers they come by and however late they are, and nothing is charged
+//! that is not stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +23,77 @@ use super::{Attributes, Operation, Plugin, pods};
 use crate::authn::lookup::Lookup;
 use crate::request::Ctx;
 use crate::rest::Target;
-use crate::rest::current::{Current, Written, write};
+use crate::rest::current::{Current, stored_bytes};
+use crate::storage::Along;
 
 /// How often a quota that others charge at the same time is tried.
-const TRIES: usize = 40;
+const TRIES: u32 = 40;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// The charge of a request, from admission until its object is written.
+#[derive(Clone, Default)]
+pub struct Charges(Arc<Mutex<Option<Charge>>>);
+
+impl Charges {
+    /// The charge, which the caller now has to see to.
+    pub fn take(&self) -> Option<Charge> {
+        self.0.lock().take()
+    }
+
+    fn put(&self, charge: Charge) {
+        *self.0.lock() = Some(charge);
+    }
+}
+
+/// What storing an object takes from quotas.
+pub struct Charge {
+    wish: Wish,
+    quotas: Vec<Charged>,
+    tries: u32,
+    /// The namespace's turn, until this is over.
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+}
+
+/// A quota, and its usage with what is asked.
+struct Charged {
+    target: Target,
+    current: Current,
+    after: Amounts,
+}
+
+impl Charge {
+    /// The quotas as they are to be written along with the object.
+    pub fn along(&self) -> Result<Vec<Along>, Status> {
+        self.quotas.iter().map(Charged::along).collect()
+    }
+
+    /// Judges anew by the quotas as they are now.
+    pub async fn renew(&mut self, ctx: &Ctx) -> Result<(), Status> {
+        self.tries += 1;
+        if self.tries > TRIES {
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
+            let name = self.quotas.first().map(|q| q.target.name.as_str()).unwrap_or_default();
+            return Err(Status::conflict("", "resourcequotas", name, why));
+        }
+        tokio::time::sleep(PAUSE).await;
+        let targets: Vec<Target> = self.quotas.drain(..).map(|q| q.target).collect();
+        self.quotas = self.wish.judge(&Ctx::internal(ctx.app.clone()), targets).await?;
+        Ok(())
+    }
+}
+
+impl Charged {
+    fn along(&self) -> Result<Along, Status> {
+        let mut quota = self.current.value.clone();
+        for (name, amount) in &self.after {
+            quota["status"]["used"][name] = amount.canonical().into();
+        }
+        let value = stored_bytes(&self.target, &mut quota)?;
+        Ok(Along { key: self.target.key()?, value, expected: self.current.entry.rv })
+    }
+}
 
 /// The plugin.
 pub struct ResourceQuota {
@@ -72,6 +138,8 @@ impl Plugin for ResourceQuota {
     }
 
     async fn validate(&self, a: &Attributes<'_>) -> Result<(), Status> {
+        // Of a try before this one, which came to nothing.
+        drop(a.charges.take());
         let Some(object) = a.object.as_deref() else { return Ok(()) };
         if a.op == Operation::Update && a.subresource.is_empty() && pods::is_pods(a.resource) {
             // Only a pod that begins or ceases to have an end moves from one quota to another.
@@ -83,25 +151,19 @@ impl Plugin for ResourceQuota {
         if quotas.is_empty() {
             return Ok(());
         }
-        let turn = self.turn(a.namespace);
-        let _turn = turn.lock().await;
         let wish = Wish::of(a, object);
-        let ctx = Ctx::internal(a.app.clone());
-        let mut asked = Vec::new();
-        // All are asked before any is charged.
-        for quota in quotas.iter().filter(|q| !matches!(wish.charge(q), Ok(None))) {
-            let target = Target::named(a.app, "v1", "resourcequotas", a.namespace, meta::name(quota))?;
-            // The cache may be behind by what was written a moment ago; the store is not.
-            let Some(current) = Current::fetch(&ctx, &target).await? else { continue };
-            if wish.charge(&current.value).map_err(|why| a.forbidden(why))?.is_some() {
-                asked.push((target, current));
-            }
-        }
-        if a.dry_run {
+        let concerned = quotas.iter().filter(|q| !matches!(wish.charge(q), Ok(None)));
+        let named =
+            concerned.map(|q| Target::named(a.app, "v1", "resourcequotas", a.namespace, meta::name(q)));
+        let targets = named.collect::<Result<Vec<_>, _>>()?;
+        if targets.is_empty() {
             return Ok(());
         }
-        for (target, current) in asked {
-            spend(a, &ctx, &wish, &target, current).await?;
+        let turn = self.turn(a.namespace).lock_owned().await;
+        // What is cached may be behind by what was written a moment ago; the store is not.
+        let quotas = wish.judge(&Ctx::internal(a.app.clone()), targets).await?;
+        if !a.dry_run && !quotas.is_empty() {
+            a.charges.put(Charge { wish, quotas, tries: 0, _turn: turn });
         }
         Ok(())
     }
@@ -116,29 +178,50 @@ fn updates_count(resource: &Resource) -> bool {
 }
 
 /// What a write asks of quotas.
-struct Wish<'a> {
-    group: &'a str,
-    plural: &'a str,
-    object: &'a Value,
-    old: Option<&'a Value>,
+struct Wish {
+    group: String,
+    plural: String,
+    /// As a refusal names it.
+    name: String,
+    object: Value,
+    old: Option<Value>,
     now: Timestamp,
 }
 
-impl<'a> Wish<'a> {
-    fn of(a: &'a Attributes<'_>, object: &'a Value) -> Self {
-        let resource = a.resource;
-        let old = a.old.filter(|_| a.op == Operation::Update);
-        Self { group: &resource.group, plural: &resource.plural, object, old, now: Timestamp::now() }
+impl Wish {
+    fn of(a: &Attributes<'_>, object: &Value) -> Self {
+        Self {
+            group: a.resource.group.clone(),
+            plural: a.resource.plural.clone(),
+            name: a.shown_name(),
+            object: object.clone(),
+            old: a.old.filter(|_| a.op == Operation::Update).cloned(),
+            now: Timestamp::now(),
+        }
+    }
+
+    /// What is charged to quotas as the store has them, or the refusal.
+    async fn judge(&self, ctx: &Ctx, targets: Vec<Target>) -> Result<Vec<Charged>, Status> {
+        let mut charged = Vec::new();
+        for target in targets {
+            let Some(current) = Current::fetch(ctx, &target).await? else { continue };
+            let asked = self.charge(&current.value);
+            let refused = |why| Status::forbidden(&self.group, &self.plural, &self.name, why);
+            if let Some(after) = asked.map_err(refused)? {
+                charged.push(Charged { target, current, after });
+            }
+        }
+        Ok(charged)
     }
 
     fn used(&self, object: &Value) -> Amounts {
-        usage(self.group, self.plural, object, self.now)
+        usage(&self.group, &self.plural, object, self.now)
     }
 
     /// What is used more than before, as far as this quota had counted the object.
     fn more(&self, spec: &Value) -> Amounts {
-        let mut more = self.used(self.object);
-        if let Some(old) = self.old.filter(|old| in_scope(spec, self.group, self.plural, old)) {
+        let mut more = self.used(&self.object);
+        if let Some(old) = self.old.as_ref().filter(|old| in_scope(spec, &self.group, &self.plural, old)) {
             more = subtract(&more, &self.used(old));
         }
         more.retain(|_, amount| !amount.is_zero());
@@ -150,14 +233,14 @@ impl<'a> Wish<'a> {
         let (spec, status) = (&quota["spec"], &quota["status"]);
         let (hard, used) = (amounts(status.get("hard")), amounts(status.get("used")));
         let names: Vec<String> =
-            hard.keys().filter(|n| covers(self.group, self.plural, n)).cloned().collect();
-        if names.is_empty() || !in_scope(spec, self.group, self.plural, self.object) {
+            hard.keys().filter(|n| covers(&self.group, &self.plural, n)).cloned().collect();
+        if names.is_empty() || !in_scope(spec, &self.group, &self.plural, &self.object) {
             return Ok(None);
         }
         let name = meta::name(quota);
         if self.group.is_empty()
             && self.plural == "pods"
-            && let Some(why) = unsaid(self.object, &names)
+            && let Some(why) = unsaid(&self.object, &names)
         {
             return Err(format!("failed quota: {name}: {why}"));
         }
@@ -194,36 +277,6 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Writes the charge into the quota, over whatever others have written there meanwhile.
-async fn spend(
-    a: &Attributes<'_>,
-    ctx: &Ctx,
-    wish: &Wish<'_>,
-    target: &Target,
-    mut current: Current,
-) -> Result<(), Status> {
-    for _ in 0..TRIES {
-        let Some(after) = wish.charge(&current.value).map_err(|why| a.forbidden(why))? else {
-            return Ok(());
-        };
-        let mut charged = current.value.clone();
-        for (name, amount) in after {
-            charged["status"]["used"][&name] = amount.canonical().into();
-        }
-        match write(ctx, target, &mut charged, current.entry.rv, None).await? {
-            Written::Done(_) | Written::Conflict(None) => return Ok(()),
-            Written::Conflict(Some(kv)) => current = Current::from_kv(target, &kv)?,
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    Err(Status::conflict(
-        "",
-        "resourcequotas",
-        &target.name,
-        "the object has been modified; please apply your changes to the latest version and try again",
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +288,8 @@ mod tests {
 
     fn ask(quota: &Value, plural: &str, object: Value, old: Option<Value>) -> String {
         let now = "2026-01-01T10:00:00Z".parse().unwrap();
-        let wish = Wish { group: "", plural, object: &object, old: old.as_ref(), now };
+        let (group, plural, name) = (String::new(), plural.into(), "x".into());
+        let wish = Wish { group, plural, name, object, old, now };
         match wish.charge(quota) {
             Ok(Some(after)) => pretty(&after),
             Ok(None) => "nothing".into(),

@@ -38,6 +38,7 @@ impl Admission<'_> {
             options: self.options,
             dry_run: self.ctx.dry_run,
             warnings: &self.ctx.warnings,
+            charges: &self.ctx.charges,
             app: &self.ctx.app,
         }
     }

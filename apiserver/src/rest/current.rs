@@ -8,6 +8,7 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use super::{Target, convert};
+use crate::admission::resource_quota::Charge;
 use crate::cache::{Entry, EventType};
 use crate::request::Ctx;
 use crate::storage::{Error, Kv, Outcome};
@@ -90,7 +91,8 @@ pub enum Written {
     Conflict(Option<Kv>),
 }
 
-/// Writes an object whose last write must be at `expected` (0: must not exist).
+/// Writes an object whose last write must be at `expected` (0: must not exist), and with it what it costs its
+/// namespace's quotas.
 pub async fn write(
     ctx: &Ctx,
     target: &Target,
@@ -101,17 +103,23 @@ pub async fn write(
     let key = target.key()?;
     let bytes = stored_bytes(target, object)?;
     let ttl = ttl.map(Duration::from_secs);
-    let storage = &ctx.app.storage;
-    let outcome = match expected {
-        0 => storage.create(&key, bytes.clone(), ttl).await,
-        _ => storage.update(&key, bytes.clone(), expected, ttl).await,
-    };
-    match outcome.map_err(|e| store_error(target, &ctx.info.verb, &e))? {
-        Outcome::Conflict(kv) => Ok(Written::Conflict(kv)),
-        Outcome::Done(revision) => {
-            let create_revision = if expected == 0 { revision } else { 1 };
-            let kv = Kv { key, value: bytes, create_revision, mod_revision: revision };
-            Ok(Written::Done(Arc::new(entry_of(target, &kv)?)))
+    let mut charge = ctx.charges.take();
+    loop {
+        let along = charge.as_ref().map_or(Ok(Vec::new()), Charge::along)?;
+        let outcome = ctx.app.storage.put(&key, bytes.clone(), expected, ttl, &along).await;
+        match outcome.map_err(|e| store_error(target, &ctx.info.verb, &e))? {
+            Outcome::Conflict(kv) => match &mut charge {
+                // Not the object, a quota was written meanwhile.
+                Some(charge) if kv.as_ref().map_or(0, |kv| kv.mod_revision) == expected => {
+                    charge.renew(ctx).await?;
+                }
+                _ => return Ok(Written::Conflict(kv)),
+            },
+            Outcome::Done(revision) => {
+                let create_revision = if expected == 0 { revision } else { 1 };
+                let kv = Kv { key, value: bytes, create_revision, mod_revision: revision };
+                return Ok(Written::Done(Arc::new(entry_of(target, &kv)?)));
+            }
         }
     }
 }

@@ -73,6 +73,7 @@ async fn admit(ctx: &Ctx, resource: &Resource, body: &mut Value) -> Result<(), S
         options: &options,
         dry_run: ctx.dry_run,
         warnings: &ctx.warnings,
+        charges: &ctx.charges,
         app: &ctx.app,
     };
     for plugin in &ctx.app.admission {

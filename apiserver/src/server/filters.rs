@@ -22,6 +22,7 @@ use machinery::status::Status;
 
 use super::connection::Peer;
 use super::{gzip, info, routes};
+use crate::admission::resource_quota::Charges;
 use crate::app::App;
 use crate::authn::{AuthnRequest, impersonate};
 use crate::authz::{Attributes, Decision, refusal};
@@ -95,6 +96,7 @@ async fn authenticated(
         info: info.clone(),
         app: app.clone(),
         warnings,
+        charges: Charges::default(),
     };
     if let Err(status) = check_dry_run(&query) {
         return web::status(&status);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Batch, Error, Event, Kv, Outcome, Page, Read, Storage, Watch};
+use super::{Along, Batch, Error, Event, Kv, Outcome, Page, Read, Storage, Watch};
 
 const WATCH_BUFFER: usize = 100_000;
 
@@ -45,29 +45,39 @@ impl Default for State {
 }
 
 impl State {
-    fn write(&mut self, key: &str, value: Option<Bytes>) -> u64 {
+    /// One transaction: all these keys at one new revision.
+    fn write(&mut self, changes: Vec<(String, Option<Bytes>)>) -> u64 {
         self.revision += 1;
-        let create_revision = self.kvs.get(key).map_or(self.revision, |kv| kv.create_revision);
-        let kv = value.map(|value| Kv {
-            key: key.to_owned(),
-            value,
-            create_revision,
-            mod_revision: self.revision,
-        });
-        match &kv {
-            Some(kv) => self.kvs.insert(key.to_owned(), kv.clone()),
-            None => self.kvs.remove(key),
-        };
-        self.log.push((self.revision, key.to_owned(), kv));
-        self.tell();
+        let first = self.log.len();
+        for (key, value) in changes {
+            self.change(key, value);
+        }
+        self.tell(first);
         self.revision
     }
 
-    fn tell(&mut self) {
-        let Some(change) = self.log.last() else { return };
-        let event = event_of(change);
+    fn change(&mut self, key: String, value: Option<Bytes>) {
+        let create_revision = self.kvs.get(&key).map_or(self.revision, |kv| kv.create_revision);
+        let kv =
+            value.map(|value| Kv { key: key.clone(), value, create_revision, mod_revision: self.revision });
+        match &kv {
+            Some(kv) => self.kvs.insert(key.clone(), kv.clone()),
+            None => self.kvs.remove(&key),
+        };
+        self.log.push((self.revision, key, kv));
+    }
+
+    fn version(&self, key: &str) -> u64 {
+        self.kvs.get(key).map_or(0, |kv| kv.mod_revision)
+    }
+
+    /// Tells watchers of what the log has from `first` on.
+    fn tell(&mut self, first: usize) {
+        let changes = self.log.get(first..).unwrap_or_default();
         self.watchers.retain(|(prefix, sender)| {
-            !change.1.starts_with(prefix) || sender.try_send(Ok(Batch::Events(vec![event.clone()]))).is_ok()
+            let events: Vec<Event> =
+                changes.iter().filter(|c| c.1.starts_with(prefix)).map(event_of).collect();
+            events.is_empty() || sender.try_send(Ok(Batch::Events(events))).is_ok()
         });
     }
 
@@ -89,15 +99,17 @@ impl State {
         Ok(kvs)
     }
 
-    fn write_if(&mut self, key: &str, value: Option<Bytes>, expected: u64) -> Outcome {
+    fn write_if(&mut self, key: &str, value: Option<Bytes>, expected: u64, along: &[Along]) -> Outcome {
         let current = self.kvs.get(key);
-        if current.map_or(0, |kv| kv.mod_revision) != expected {
+        let behind = along.iter().any(|a| self.version(&a.key) != a.expected);
+        if behind || self.version(key) != expected {
             return Outcome::Conflict(current.cloned());
         }
         if value.is_none() && current.is_none() {
             return Outcome::Done(self.revision);
         }
-        Outcome::Done(self.write(key, value))
+        let others = along.iter().map(|a| (a.key.clone(), Some(a.value.clone())));
+        Outcome::Done(self.write([(key.to_owned(), value)].into_iter().chain(others).collect()))
     }
 }
 
@@ -126,22 +138,19 @@ impl Storage for Memory {
         Ok(Page { more: count > kvs.len() as u64, kvs, count, revision: at })
     }
 
-    async fn create(&self, key: &str, value: Bytes, _ttl: Option<Duration>) -> Result<Outcome, Error> {
-        Ok(self.state.lock().write_if(key, Some(value), 0))
-    }
-
-    async fn update(
+    async fn put(
         &self,
         key: &str,
         value: Bytes,
         expected: u64,
         _ttl: Option<Duration>,
+        along: &[Along],
     ) -> Result<Outcome, Error> {
-        Ok(self.state.lock().write_if(key, Some(value), expected))
+        Ok(self.state.lock().write_if(key, Some(value), expected, along))
     }
 
     async fn delete(&self, key: &str, expected: u64) -> Result<Outcome, Error> {
-        Ok(self.state.lock().write_if(key, None, expected))
+        Ok(self.state.lock().write_if(key, None, expected, &[]))
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, Error> {

@@ -53,6 +53,17 @@ pub enum Outcome {
     Conflict(Option<Kv>),
 }
 
+/// A key that is written along with another: both, or neither.
+#[derive(Debug, Clone)]
+pub struct Along {
+    /// Full key.
+    pub key: String,
+    /// What it is to hold.
+    pub value: Bytes,
+    /// Its last write must be this one.
+    pub expected: u64,
+}
+
 /// One change of a watched key.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -111,8 +122,21 @@ pub trait Storage: Send + Sync {
     /// Keys from `start` (inclusive) to `end` (exclusive), at most `limit` (0 = all), at a revision or now.
     async fn list(&self, start: &str, end: &str, limit: u64, revision: Option<u64>) -> Result<Page, Error>;
 
+    /// Writes a key whose last write must be `expected` (0: it must not exist), and what goes along with it; it lives for
+    /// `ttl` if given. A conflict tells of the key itself: if that is as expected, one of those along with it is not.
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expected: u64,
+        ttl: Option<Duration>,
+        along: &[Along],
+    ) -> Result<Outcome, Error>;
+
     /// Writes a key that must not exist; it lives for `ttl` if given.
-    async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Outcome, Error>;
+    async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Outcome, Error> {
+        self.put(key, value, 0, ttl, &[]).await
+    }
 
     /// Writes a key whose last write must be `expected`.
     async fn update(
@@ -121,7 +145,9 @@ pub trait Storage: Send + Sync {
         value: Bytes,
         expected: u64,
         ttl: Option<Duration>,
-    ) -> Result<Outcome, Error>;
+    ) -> Result<Outcome, Error> {
+        self.put(key, value, expected, ttl, &[]).await
+    }
 
     /// Deletes a key whose last write must be `expected`.
     async fn delete(&self, key: &str, expected: u64) -> Result<Outcome, Error>;

@@ -31,6 +31,11 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
         }
     }
 
+    /// Nobody asks about an owner's pods any more.
+    pub fn forget(&self, key: &K) {
+        self.pods.lock().remove(key);
+    }
+
     fn of(&self, key: &K) -> Vec<String> {
         self.pods.lock().get(key).into_iter().flatten().cloned().collect()
     }

@@ -131,13 +131,6 @@ pub fn safe_encode(text: &str) -> String {
     text.bytes().map(|b| char::from(SAFE[usize::from(b) % SAFE.len()])).collect()
 }
 
-/// Random letters of the safe alphabet, as generated names end in.
-pub fn random_suffix(length: usize) -> String {
-    use rand::Rng;
-    let mut rng = rand::rng();
-    (0..length).map(|_| char::from(SAFE[rng.random_range(0..SAFE.len())])).collect()
-}
-
 /// A prefix of `text` of at most `limit` bytes that ends on a character.
 pub fn cut(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());

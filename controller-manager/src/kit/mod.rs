@@ -3,6 +3,8 @@
 pub mod adopt;
 pub mod batch;
 pub mod context;
+pub mod counts;
+pub mod creation;
 pub mod discovery;
 pub mod doubt;
 pub mod history;

@@ -155,8 +155,8 @@ struct Inner<T> {
 struct Store<T> {
     objects: AHashMap<Arc<str>, AHashMap<Arc<str>, Arc<T>>>,
     indices: Vec<Index<T>>,
-    /// A listing under way: the keys it has shown so far.
-    listing: Option<AHashSet<Key>>,
+    /// A listing under way: the keys it has shown so far, and their newest version.
+    listing: Option<(AHashSet<Key>, u64)>,
 }
 
 struct Index<T> {
@@ -264,7 +264,7 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
     /// Applies one watch event.
     pub fn take(&self, event: watcher::Event<T>, trim: Option<&Trim<T>>) {
         match event {
-            watcher::Event::Init => self.inner.store.write().listing = Some(AHashSet::new()),
+            watcher::Event::Init => self.inner.store.write().listing = Some(Default::default()),
             watcher::Event::InitApply(object) => self.apply(object, trim, true),
             watcher::Event::InitDone => self.end_listing(),
             watcher::Event::Apply(object) => self.apply(object, trim, false),
@@ -290,12 +290,16 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
         let key = Key::of(&*new);
         let old = {
             let mut store = self.inner.store.write();
-            if listed && let Some(listing) = store.listing.as_mut() {
-                listing.insert(key.clone());
+            if listed && let Some((shown, newest)) = store.listing.as_mut() {
+                shown.insert(key.clone());
+                *newest = (*newest).max(version_of(&*new).unwrap_or(0));
             }
             store.insert(key.clone(), new.clone())
         };
-        self.note(&new);
+        // Lists are not in the order of versions: what a listing has seen counts when it is whole.
+        if !listed {
+            self.note(&new);
+        }
         // A relist shows everything again; what has not changed wakes nobody.
         let same = |o: &Arc<T>| {
             o.meta().resource_version == new.meta().resource_version && o.meta().uid == new.meta().uid
@@ -312,9 +316,10 @@ impl<T: Resource + Clone + Send + Sync + 'static> Cache<T> {
     }
 
     fn end_listing(&self) {
-        let listing = self.inner.store.write().listing.take().unwrap_or_default();
-        let gone: Vec<Key> = self.keys().into_iter().filter(|k| !listing.contains(k)).collect();
+        let (shown, newest) = self.inner.store.write().listing.take().unwrap_or_default();
+        let gone: Vec<Key> = self.keys().into_iter().filter(|k| !shown.contains(k)).collect();
         gone.iter().for_each(|key| self.remove(key, None));
+        self.inner.seen.fetch_max(newest, Ordering::AcqRel);
         self.inner.synced.send_replace(true);
     }
 

@@ -8,7 +8,7 @@ use crate::registry::strategy::name_of;
 use crate::registry::val::{
     at, b, get, i, items_mut, keep, list, members, s, s_at, same, same_at, set, strs, sub,
 };
-use crate::registry::validate::{labels, template};
+use crate::registry::validate::{indexes, labels, template};
 use crate::strategy::GcPolicy;
 use machinery::names;
 use serde_json::{Value, json};
@@ -258,9 +258,37 @@ fn success_policy(policy: &Value, spec: &Value, path: &At<'_>, errs: &mut Errs) 
             errs.required(&at, "at least one of succeededCount or succeededIndexes must be specified");
         }
         errs.non_negative(&at.f("succeededCount"), i(rule, "succeededCount"));
-        if s(rule, "succeededIndexes").len() > 65536 {
-            errs.too_long(&at.f("succeededIndexes"), 65536);
+        succeeded_indexes(rule, i(spec, "completions").unwrap_or(0), &at, errs);
+    }
+}
+
+fn succeeded_indexes(rule: &Value, completions: i64, at: &At<'_>, errs: &mut Errs) {
+    let (text, count) = (s(rule, "succeededIndexes"), i(rule, "succeededCount"));
+    let mut most = completions;
+    if text.len() > 65536 {
+        errs.too_long(&at.f("succeededIndexes"), 65536);
+    } else if set(rule, "succeededIndexes") {
+        match indexes::parse(text, completions) {
+            Ok(runs) => most = indexes::total(&runs),
+            Err(why) => {
+                errs.invalid(
+                    &at.f("succeededIndexes"),
+                    text,
+                    format!("error parsing succeededIndexes: {why}"),
+                );
+                return;
+            }
         }
+    }
+    if let Some(count) = count.filter(|c| *c > most) {
+        let of = if set(rule, "succeededIndexes") {
+            format!(
+                "must be less than or equal to {most} (the number of indexes in the specified succeededIndexes field)"
+            )
+        } else {
+            format!("must be less than or equal to {most} (the number of specified completions)")
+        };
+        errs.invalid(&at.f("succeededCount"), count, of);
     }
 }
 
@@ -372,8 +400,74 @@ fn validate_status(new: &Value, old: &Value, errs: &mut Errs) {
         );
     }
     uncounted(a, &path.f("uncountedTerminatedPods"), errs);
+    times(new, a, b, &path, errs);
+    index_texts(new, a, b, &path, errs);
+    let spec = get(new, "spec").unwrap_or(&Value::Null);
+    let elastic = s(spec, "completionMode") == "Indexed" && i(spec, "completions") == i(spec, "parallelism");
+    if !elastic && i(a, "succeeded").unwrap_or(0) < i(b, "succeeded").unwrap_or(0) {
+        errs.invalid(&path.f("succeeded"), i(a, "succeeded").unwrap_or(0), "cannot be decreased");
+    }
     if i(a, "failed").unwrap_or(0) < i(b, "failed").unwrap_or(0) {
         errs.invalid(&path.f("failed"), i(a, "failed").unwrap_or(0), "cannot be decreased");
+    }
+}
+
+/// A job that runs on began when it began, and ends no sooner.
+fn times(new: &Value, a: &Value, b: &Value, path: &At<'_>, errs: &mut Errs) {
+    let suspended = at(new, &["spec", "suspend"]) == Some(&Value::Bool(true));
+    let held = |v: &Value| {
+        list(v, "conditions").iter().any(|c| s(c, "type") == "Suspended" && s(c, "status") == "True")
+    };
+    if set(b, "startTime") && !suspended && !held(b) && !same_at(a, b, "startTime") {
+        let value = a.get("startTime").cloned().unwrap_or_default();
+        errs.invalid(&path.f("startTime"), value, "cannot be updated for unsuspended job");
+    }
+    let time = |key: &str| s(a, key).parse::<jiff::Timestamp>().ok();
+    if let (Some(start), Some(end)) = (time("startTime"), time("completionTime"))
+        && end < start
+    {
+        let value = s(a, "completionTime");
+        errs.invalid(&path.f("completionTime"), value, "completionTime cannot be set before startTime");
+    }
+}
+
+/// Indexes as they are to be written, where there are such at all.
+fn index_texts(new: &Value, a: &Value, b: &Value, path: &At<'_>, errs: &mut Errs) {
+    let spec = get(new, "spec").unwrap_or(&Value::Null);
+    let completions = i(spec, "completions").unwrap_or(0);
+    let indexed = s(spec, "completionMode") == "Indexed";
+    let mut sets = Vec::new();
+    for (key, known, why) in [
+        (
+            "completedIndexes",
+            indexed,
+            "cannot set non-empty completedIndexes when non-indexed completion mode",
+        ),
+        (
+            "failedIndexes",
+            indexed && set(spec, "backoffLimitPerIndex"),
+            "cannot set non-empty failedIndexes when backoffLimitPerIndex is null",
+        ),
+    ] {
+        let text = s(a, key);
+        let parsed = indexes::parse(text, completions);
+        let trouble = match &parsed {
+            _ if text.is_empty() || same_at(a, b, key) => None,
+            _ if !known => Some(why.to_owned()),
+            Err(error) => Some(format!("error parsing {key}: {error}")),
+            Ok(_) => None,
+        };
+        if let Some(trouble) = trouble {
+            errs.invalid(&path.f(key), text, trouble);
+        }
+        sets.push(parsed.unwrap_or_default());
+    }
+    if let [done, lost] = &sets[..]
+        && !(same_at(a, b, "completedIndexes") && same_at(a, b, "failedIndexes"))
+        && let Some(both) = indexes::common(done, lost)
+    {
+        let why = format!("failedIndexes and completedIndexes overlap at index: {both}");
+        errs.invalid(&path.f("failedIndexes"), s(a, "failedIndexes"), why);
     }
 }
 

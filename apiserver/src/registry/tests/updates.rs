@@ -253,3 +253,25 @@ fn grace() {
         [0, 30, 5, 1, 0]
     );
 }
+
+#[test]
+fn what_a_job_may_say_of_its_indexes() {
+    let old = created(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: j, namespace: d, resourceVersion: '5'}, spec: {completionMode: Indexed, completions: 8, parallelism: 2, backoffLimitPerIndex: 1, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+    );
+    let status = |status: Value| update_errors(&old, &with(&old, "/status", status), "status");
+    assert_eq!(status(json!({"completedIndexes": "0,2,4-6", "failedIndexes": "1,7", "succeeded": 5})), "");
+    for (wrong, found) in [
+        (json!({"completedIndexes": "2,1"}), "error parsing completedIndexes: non-increasing order"),
+        (json!({"completedIndexes": "0-9"}), "error parsing completedIndexes: too large index: \"9\""),
+        (json!({"completedIndexes": "1-3", "failedIndexes": "3,4"}), "overlap at index: 3"),
+        (
+            json!({"startTime": "2026-01-01T10:00:00Z", "completionTime": "2026-01-01T09:00:00Z",
+                "conditions": [{"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}]}),
+            "completionTime cannot be set before startTime",
+        ),
+    ] {
+        let errors = status(wrong.clone());
+        assert!(errors.contains(found), "{wrong}: {errors}");
+    }
+}

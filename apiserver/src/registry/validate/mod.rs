@@ -4,6 +4,7 @@
 
 pub mod container;
 pub mod env;
+pub mod indexes;
 pub mod labels;
 pub mod meta;
 pub mod net;

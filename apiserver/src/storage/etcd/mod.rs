@@ -17,7 +17,7 @@ use members::{Clients, Members};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Batch, Error, Event, Kv, Outcome, Page, Read, Storage, Watch};
+use super::{Along, Batch, Error, Event, Kv, Outcome, Page, Read, Storage, Watch};
 
 /// Deadline of reads and writes; clients retry what fails.
 const CALL: Duration = Duration::from_secs(5);
@@ -132,26 +132,6 @@ impl Etcd {
         true
     }
 
-    async fn put_if(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: u64,
-        ttl: Option<Duration>,
-    ) -> Result<Outcome, Error> {
-        let options = match ttl {
-            Some(ttl) => Some(PutOptions::new().with_lease(self.lease_for(ttl).await?)),
-            None => None,
-        };
-        let put = TxnOp::put(key, value.clone(), options);
-        let outcome = self.write(key, expected, put, Some(&value)).await;
-        if matches!(&outcome, Err(Error::Unavailable(why)) if why.contains("lease not found")) {
-            // The store was set back, or its clock: the next write asks for another.
-            self.leases.lock().await.clear();
-        }
-        outcome
-    }
-
     /// Writes if the key's last write is `expected`. A write whose answer was lost is tried again only where that can
     /// change nothing twice, or asked after; `value` is what it leaves behind.
     async fn write(
@@ -160,10 +140,14 @@ impl Etcd {
         expected: u64,
         op: TxnOp,
         value: Option<&Bytes>,
+        along: &[Along],
     ) -> Result<Outcome, Error> {
+        let is_at = |key: &str, at: u64| Compare::mod_revision(key, CompareOp::Equal, at as i64);
+        let others = along.iter().map(|a| is_at(&a.key, a.expected));
+        let puts = along.iter().map(|a| TxnOp::put(a.key.as_str(), a.value.clone(), None));
         let txn = Txn::new()
-            .when(vec![Compare::mod_revision(key, CompareOp::Equal, expected as i64)])
-            .and_then(vec![op])
+            .when([is_at(key, expected)].into_iter().chain(others).collect::<Vec<_>>())
+            .and_then([op].into_iter().chain(puts).collect::<Vec<_>>())
             .or_else(vec![TxnOp::get(key, None)]);
         let until = Instant::now() + CALL;
         let (mut lost, mut tried) = (false, 0);
@@ -345,22 +329,29 @@ impl Storage for Etcd {
         })
     }
 
-    async fn create(&self, key: &str, value: Bytes, ttl: Option<Duration>) -> Result<Outcome, Error> {
-        self.put_if(key, value, 0, ttl).await
-    }
-
-    async fn update(
+    async fn put(
         &self,
         key: &str,
         value: Bytes,
         expected: u64,
         ttl: Option<Duration>,
+        along: &[Along],
     ) -> Result<Outcome, Error> {
-        self.put_if(key, value, expected, ttl).await
+        let options = match ttl {
+            Some(ttl) => Some(PutOptions::new().with_lease(self.lease_for(ttl).await?)),
+            None => None,
+        };
+        let put = TxnOp::put(key, value.clone(), options);
+        let outcome = self.write(key, expected, put, Some(&value), along).await;
+        if matches!(&outcome, Err(Error::Unavailable(why)) if why.contains("lease not found")) {
+            // The store was set back, or its clock: the next write asks for another.
+            self.leases.lock().await.clear();
+        }
+        outcome
     }
 
     async fn delete(&self, key: &str, expected: u64) -> Result<Outcome, Error> {
-        self.write(key, expected, TxnOp::delete(key, None), None).await
+        self.write(key, expected, TxnOp::delete(key, None), None, &[]).await
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, Error> {

@@ -17,6 +17,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Api;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::kit::adopt::{self, BY_CONTROLLER};
 use crate::kit::meta::{controlled_by, controller, name, namespace, uid};
@@ -31,6 +32,8 @@ struct Room {
     jobs: Cache<Job>,
     seen: Seen<Key>,
     zone: TimeZone,
+    /// How long after their time Jobs are made.
+    skew: Histogram,
 }
 
 /// Starts the controller.
@@ -40,6 +43,11 @@ pub fn start(context: Context) {
         jobs: adopt::owned_cache(&context),
         seen: Seen::default(),
         zone: TimeZone::system(),
+        skew: context.metrics.register(
+            "cronjob_controller_job_creation_skew_duration_seconds",
+            "Time between when a job was due and when it was made.",
+            Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+        ),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -153,6 +161,7 @@ impl Room {
         let mut made = reference(&job);
         match self.context.writer.send(&Write::create(&job)).await {
             Ok(answer) => {
+                self.skew.observe(Timestamp::now().duration_since(at).as_secs_f64().max(0.0));
                 made.uid = answer.metadata.uid;
                 made.resource_version = answer.metadata.resource_version;
                 let message = format!("Created job {}", name(&job.metadata));

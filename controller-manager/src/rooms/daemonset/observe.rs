@@ -19,12 +19,13 @@ use super::fit;
 use super::history::{History, history, surplus};
 use super::plan::{Observed, Plan, plan};
 use crate::kit::batch::slow_start;
+use crate::kit::counts::Skips;
 use crate::kit::doubt::Doubts;
 use crate::kit::history::{Made, make};
 use crate::kit::meta::{controller, is_empty_selector, name, namespace, selects, uid};
 use crate::kit::seen::Seen;
 use crate::kit::write::Failure;
-use crate::kit::{Context, Write, adopt, pods};
+use crate::kit::{Context, Write, adopt, creation, pods};
 
 /// At most so many pods are made, and so many deleted, in one look.
 const BURST: usize = 250;
@@ -43,6 +44,7 @@ struct Room {
     seen: Seen<Key>,
     backoff: Mutex<Backoff>,
     doubts: Doubts<Key>,
+    skips: Skips,
 }
 
 /// Starts the controller.
@@ -56,6 +58,7 @@ pub fn start(context: Context) {
         seen: Seen::default(),
         backoff: Mutex::default(),
         doubts: Doubts::default(),
+        skips: Skips::register(&context.metrics, "daemonset_controller"),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -166,12 +169,14 @@ impl Room {
     async fn sync(&self, key: Key) -> Outcome {
         // Whether earlier writes are settled is asked before the caches are read, never after.
         let behind = self.seen.behind(&key, self.sets.resource_version());
+        let behind = self.skips.note(behind, "apps", "daemonsets");
         if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
             return Ok(Some(BEHIND));
         }
         let settled = self.expectations.satisfied(&key);
         let Some(set) = self.sets.get_key(&key) else {
             self.expectations.forget(&key);
+            self.doubts.forget(&key);
             return Ok(None);
         };
         let Some(spec) = &set.spec else { return Ok(None) };
@@ -300,13 +305,15 @@ impl Room {
     }
 
     async fn create(&self, key: &Key, set: &DaemonSet, pod: Pod) -> Result<(), Failure> {
-        match self.context.writer.send(&Write::create(&pod)).await {
-            Ok(made) => {
-                let message = format!("Created pod: {}", name(&made.metadata));
+        let write = creation::named(&Write::create(&pod));
+        match creation::create(&self.context.writer, &write).await {
+            Ok(_) => {
+                let message = format!("Created pod: {}", write.name);
                 self.context.recorder.normal(&reference(set), "SuccessfulCreate", message);
                 Ok(())
             }
             Err(failure) => {
+                self.doubts.failed(key, &write.name, &failure);
                 self.expectations.created(key);
                 if !failure.namespace_terminating() {
                     let message = format!("Error creating: {}", failure.message);

@@ -204,7 +204,7 @@ impl Work<'_> {
             return false;
         }
         let minimum = self.limits.replicas - self.limits.unavailable;
-        let new_missing = self.new.as_ref().map_or(0, |n| n.size() - n.available());
+        let new_missing = self.new.as_ref().map_or(0, |n| n.size() - n.staying());
         let budget = total(self.old.iter().chain(&self.new)) - minimum - new_missing;
         if budget <= 0 {
             return false;
@@ -218,7 +218,7 @@ impl Work<'_> {
                 left -= take;
             }
         }
-        let available: i32 = self.old.iter().chain(&self.new).map(Set::available).sum();
+        let available: i32 = self.old.iter().chain(&self.new).map(Set::staying).sum();
         let mut spare = available - minimum;
         for set in &mut self.old {
             let take = spare.min(set.size()).max(0);

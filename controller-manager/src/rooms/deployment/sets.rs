@@ -45,6 +45,11 @@ impl Set {
         self.set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
     }
 
+    /// Available pods that will not go: what a set has beyond its size is about to, or has gone since it was counted.
+    pub fn staying(&self) -> i32 {
+        self.available().min(self.size())
+    }
+
     pub fn actual(&self) -> i32 {
         self.set.status.as_ref().map_or(0, |s| s.replicas)
     }

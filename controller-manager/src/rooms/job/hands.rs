@@ -8,29 +8,21 @@ use control::events::reference;
 use futures::future::join_all;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ListParams};
 
 use super::observe::Room;
 use super::pods::{disown, free, tracked};
 use super::run::Hands;
 use super::tally::Note;
-use crate::kit::meta::{name, random_suffix, uid};
+use crate::kit::meta::{name, uid};
 use crate::kit::write::Failure;
-use crate::kit::{Write, pods};
-
-/// Letters after the prefix of a generated name.
-const SUFFIX: usize = 5;
+use crate::kit::{Write, creation, pods};
 
 #[async_trait]
 impl Hands for Room {
-    async fn make(&self, job: &Job, mut pods: Vec<Pod>) -> (i32, Option<String>) {
-        for pod in &mut pods {
-            let prefix = pod.metadata.generate_name.clone().unwrap_or_default();
-            pod.metadata.name = Some(prefix + &random_suffix(SUFFIX));
-        }
+    async fn make(&self, job: &Job, pods: Vec<Pod>) -> (i32, Option<String>) {
         let key = Key::of(job);
         self.expectations.expect(&key, pods.len(), []);
-        let writes: Vec<Write> = pods.iter().map(Write::create).collect();
+        let writes: Vec<Write> = pods.iter().map(|pod| creation::named(&Write::create(pod))).collect();
         let (mut rest, mut batch, mut made) = (writes.as_slice(), 1, 0);
         // Batches of 1, 2, 4, ...: one with a failure is the last.
         while !rest.is_empty() {
@@ -95,17 +87,18 @@ impl Hands for Room {
 
 impl Room {
     async fn make_one(&self, key: &Key, job: &Job, write: &Write) -> Result<(), Failure> {
-        match self.send_creation(write).await {
-            Ok(()) => {
+        let sent = creation::create(&self.context.writer, write).await;
+        self.counts.made(job, sent.is_ok());
+        match sent {
+            Ok(_) => {
                 let message = format!("Created pod: {}", write.name);
                 self.context.recorder.normal(&reference(job), "SuccessfulCreate", message);
                 Ok(())
             }
             Err(failure) => {
-                // Where it may have been made after all it is waited for: a second one would be one too many.
-                if !failure.uncertain() || self.was_not_made(write, &failure).await {
-                    self.expectations.created(key);
-                }
+                // Where it may have been made after all it is asked for before the next look.
+                self.doubts.failed(key, &write.name, &failure);
+                self.expectations.created(key);
                 if !failure.namespace_terminating() {
                     let message = format!("Error creating: {}", failure.message);
                     self.context.recorder.warning(&reference(job), "FailedCreate", message);
@@ -113,27 +106,6 @@ impl Room {
                 Err(failure)
             }
         }
-    }
-
-    /// Makes a pod. When the answer is lost the same is asked again: the name, which is ours, tells what happened.
-    async fn send_creation(&self, write: &Write) -> Result<(), Failure> {
-        match self.context.writer.send(write).await {
-            Err(failure) if failure.uncertain() => match self.context.writer.send(write).await {
-                Err(again) if again.already_exists() => Ok(()),
-                other => other.map(drop),
-            },
-            other => other.map(drop),
-        }
-    }
-
-    /// Whether a failed creation has certainly left nothing. One without any answer may still be under way.
-    async fn was_not_made(&self, write: &Write, failure: &Failure) -> bool {
-        if failure.code != 500 {
-            return false;
-        }
-        let api: Api<Pod> = Api::namespaced(self.context.writer.client(), &write.namespace);
-        let named = ListParams::default().fields(&format!("metadata.name={}", write.name));
-        api.list_metadata(&named).await.is_ok_and(|found| found.items.is_empty())
     }
 
     async fn remove_one(&self, key: &Key, job: &Job, pod: &Pod, disowned: bool) -> Result<(), Failure> {

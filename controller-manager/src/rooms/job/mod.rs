@@ -1,6 +1,7 @@
 //! Jobs: pods that are to come to an end so many times, each end counted once.
 
 mod backoff;
+mod counts;
 mod hands;
 mod indexes;
 mod observe;

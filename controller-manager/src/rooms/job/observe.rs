@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::runner::{Options, Outcome};
 use control::{Cache, Event, Expectations, Key, Queue};
@@ -14,11 +14,13 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::backoff::Record;
+use super::counts::Counts;
 use super::orphans::forsaken;
 use super::pods::{FINALIZER, tracked};
 use super::run::run;
 use super::view::Observed;
 use super::{finished, managed_elsewhere};
+use crate::kit::doubt::Doubts;
 use crate::kit::meta::{controller, is_empty_selector, namespace, selects, uid};
 use crate::kit::seen::Seen;
 use crate::kit::{Context, adopt, pods};
@@ -35,6 +37,8 @@ pub struct Room {
     pub pods: Cache<Pod>,
     pub expectations: Expectations<Key>,
     pub seen: Seen<Key>,
+    pub doubts: Doubts<Key>,
+    pub counts: Counts,
     /// What time it is.
     pub now: fn() -> Timestamp,
     /// Pods that were let go and are still shown as held, per Job.
@@ -77,11 +81,13 @@ impl Room {
     /// A room that remembers nothing yet.
     pub fn new(context: Context, jobs: Cache<Job>, pods: Cache<Pod>) -> Self {
         Self {
+            counts: Counts::register(&context.metrics),
             context,
             jobs,
             pods,
             expectations: Expectations::new(),
             seen: Seen::default(),
+            doubts: Doubts::default(),
             now: Timestamp::now,
             freed: Mutex::default(),
             backoff: Mutex::default(),
@@ -89,6 +95,9 @@ impl Room {
     }
 
     fn job_changed(&self, event: &Event<Job>, queue: &Queue<Key>, orphans: &Queue<Key>) {
+        if let Some(job) = event.new.as_ref().filter(|j| event.old.is_none() && managed_elsewhere(j)) {
+            self.counts.foreign(job);
+        }
         let id = |j: &Option<Arc<Job>>| j.as_ref().map(|j| uid(&j.metadata).to_string());
         if event.new.is_none() || (event.old.is_some() && id(&event.old) != id(&event.new)) {
             self.forget(&event.key);
@@ -107,6 +116,7 @@ impl Room {
     }
 
     fn pod_changed(&self, event: &Event<Pod>, queue: &Queue<Key>, orphans: &Queue<Key>) {
+        self.counts.pod(event.old.as_deref(), event.new.as_deref());
         for pod in event.old.iter().chain(&event.new) {
             if let Some(key) = job_key(pod) {
                 queue.add_after(key, BATCH);
@@ -165,6 +175,7 @@ impl Room {
 
     fn forget(&self, key: &Key) {
         self.expectations.forget(key);
+        self.doubts.forget(key);
         self.freed.lock().remove(key);
         self.backoff.lock().remove(key);
     }
@@ -183,7 +194,11 @@ impl Room {
             return Ok(None);
         }
         // A decision over a status older than the last one written would be about pods that are counted already.
-        if self.seen.behind(&key, control::cache::version_of(&*job).unwrap_or(u64::MAX)) {
+        let behind = self.seen.behind(&key, control::cache::version_of(&*job).unwrap_or(u64::MAX));
+        if self.counts.skips.note(behind, "batch", "jobs") {
+            return Ok(Some(BATCH));
+        }
+        if !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
             return Ok(Some(BATCH));
         }
         self.look(&key, &job).await
@@ -205,7 +220,10 @@ impl Room {
         let backoff = self.record(key, job);
         let observed = Observed { job: (**job).clone(), pods: owned, freed, settled, backoff };
         tracing::trace!(%key, pods = observed.pods.len(), parallelism = spec.parallelism, "job");
-        let outcome = run(&observed, self, (self.now)()).await?;
+        let begin = Instant::now();
+        let outcome = run(&observed, self, (self.now)()).await;
+        self.counts.looked(job, outcome.as_ref().ok(), begin.elapsed());
+        let outcome = outcome?;
         self.backoff.lock().insert(key.clone(), (uid(&job.metadata).into(), outcome.backoff));
         match outcome.trouble {
             Some(trouble) => Err(anyhow::anyhow!(trouble)),

@@ -32,22 +32,32 @@ impl Verdict {
 
 /// The verdict of the Job's policy on a failed pod.
 pub fn judge(spec: &JobSpec, pod: &Pod) -> Verdict {
+    match matched(spec, pod) {
+        Some((_, "Ignore", _)) => Verdict::Ignore,
+        Some((_, "FailIndex", _)) => Verdict::FailIndex,
+        Some((n, "FailJob", what)) => Verdict::FailJob(format!("{what} matching FailJob rule at index {n}")),
+        _ => Verdict::Count,
+    }
+}
+
+/// The action of the rule a failed pod meets, if there is one.
+pub fn action(spec: &JobSpec, pod: &Pod) -> Option<&'static str> {
+    matched(spec, pod).map(|(_, action, _)| action)
+}
+
+/// The first rule a failed pod meets: its place, its action, and what met it.
+fn matched(spec: &JobSpec, pod: &Pod) -> Option<(usize, &'static str, String)> {
+    const ACTIONS: [&str; 4] = ["Ignore", "FailIndex", "FailJob", "Count"];
     let rules = spec.pod_failure_policy.iter().flat_map(|p| p.rules.iter());
-    for (n, rule) in rules.enumerate() {
-        let matched = match (&rule.on_exit_codes, &rule.on_pod_conditions) {
+    rules.enumerate().find_map(|(n, rule)| {
+        let what = match (&rule.on_exit_codes, &rule.on_pod_conditions) {
             (Some(codes), _) => exit_code(pod, codes),
             (None, Some(patterns)) => condition(pod, patterns),
             (None, None) => None,
         };
-        let Some(what) = matched else { continue };
-        return match rule.action.as_str() {
-            "Ignore" => Verdict::Ignore,
-            "FailIndex" => Verdict::FailIndex,
-            "FailJob" => Verdict::FailJob(format!("{what} matching FailJob rule at index {n}")),
-            _ => Verdict::Count,
-        };
-    }
-    Verdict::Count
+        let action = ACTIONS.into_iter().find(|a| *a == rule.action).unwrap_or("Count");
+        what.map(|what| (n, action, what))
+    })
 }
 
 fn exit_code(pod: &Pod, codes: &PodFailurePolicyOnExitCodesRequirement) -> Option<String> {

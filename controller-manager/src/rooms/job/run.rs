@@ -42,6 +42,12 @@ pub struct Outcome {
     pub backoff: Record,
     /// What was not done, and has to be tried again.
     pub trouble: Option<String>,
+    /// What kind of thing was done, as metrics name it.
+    pub action: &'static str,
+    /// The status as it was left.
+    pub status: Option<JobStatus>,
+    /// Actions of the failure policy's rules that failed pods met.
+    pub handled: Vec<&'static str>,
 }
 
 /// Looks, and does.
@@ -50,9 +56,22 @@ pub async fn run(observed: &Observed, hands: &dyn Hands, now: Timestamp) -> anyh
     let mut decision = decide(&view, now);
     let mut job = observed.job.clone();
     let act = std::mem::replace(&mut decision.act, Act::Nothing);
+    let action = match &act {
+        Act::Make(_) => "pods_created",
+        Act::Remove(_) => "pods_deleted",
+        Act::Nothing if decision.managed => "tracking",
+        _ => "reconciling",
+    };
     let acted = perform(hands, &job, act).await;
     let tally = tally(&view, &decision, &acted, now);
-    let mut outcome = Outcome { again: decision.again, backoff: view.backoff, trouble: acted.trouble };
+    let mut outcome = Outcome {
+        again: decision.again,
+        backoff: view.backoff,
+        trouble: acted.trouble,
+        action,
+        handled: tally.handled.clone(),
+        ..Outcome::default()
+    };
     write(hands, &mut job, tally.status.clone()).await?;
     tally.events.iter().for_each(|note| hands.event(&job, note.clone()));
     let (freed, trouble) = match tally.free.is_empty() {
@@ -65,6 +84,7 @@ pub async fn run(observed: &Observed, hands: &dyn Hands, now: Timestamp) -> anyh
     let last = if trouble.is_none() { conclude(&job, &tally, &mut status, now) } else { Vec::new() };
     write(hands, &mut job, status).await?;
     last.into_iter().for_each(|note| hands.event(&job, note));
+    outcome.status = job.status;
     outcome.trouble = outcome.trouble.or(trouble);
     if tally.full {
         outcome.again = Some(Duration::ZERO);

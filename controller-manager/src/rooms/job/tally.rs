@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::plan::Decision;
 use super::pods::{failed, index_of, indexed, succeeded, valid_index};
-use super::policy::judge;
+use super::policy::{action, judge};
 use super::view::{Finish, View, suspended};
 use crate::kit::meta::uid;
 use crate::kit::pods;
@@ -45,6 +45,8 @@ pub struct Tally<'a> {
     /// There was more to note than fits.
     pub full: bool,
     pub events: Vec<Note>,
+    /// Actions of the failure policy's rules that newly failed pods met.
+    pub handled: Vec<&'static str>,
 }
 
 /// Sets a condition; one that is not there is made only if it is to be true. Says whether anything changed.
@@ -141,6 +143,9 @@ fn note<'a>(view: &View<'a>, tally: &mut Tally<'a>) {
             continue;
         }
         tally.free.push(pod);
+        if pods::finished(pod) && !succeeded(pod) && !is_listed(tally, pod) {
+            tally.handled.extend(action(view.spec, pod));
+        }
         let noted = noted_as(view, tally, pod);
         let index = valid_index(pod, view.spec);
         let id = || uid(&pod.metadata).to_string();
@@ -181,11 +186,16 @@ fn may_go(view: &View<'_>, tally: &Tally<'_>, pod: &Pod) -> bool {
     failed(pod, view.spec) && kept.is_none_or(|k| uid(&k.metadata) != uid(&pod.metadata))
 }
 
+/// Whether a pod's end was noted before.
+fn is_listed(tally: &Tally<'_>, pod: &Pod) -> bool {
+    let lists = tally.status.uncounted_terminated_pods.as_ref();
+    let listed = lists.iter().flat_map(|l| l.succeeded.iter().chain(&l.failed).flatten());
+    listed.into_iter().any(|u| *u == uid(&pod.metadata))
+}
+
 /// Whether an end is to be noted as a success or a failure; `None` if it was noted before or does not count.
 fn noted_as(view: &View<'_>, tally: &Tally<'_>, pod: &Pod) -> Option<bool> {
-    let lists = tally.status.uncounted_terminated_pods.as_ref()?;
-    let listed = |l: &Option<Vec<String>>| l.iter().flatten().any(|u| *u == uid(&pod.metadata));
-    if listed(&lists.succeeded) || listed(&lists.failed) {
+    if is_listed(tally, pod) {
         return None;
     }
     if indexed(view.spec) {

@@ -17,7 +17,7 @@ use super::plan::{self, Manage, Observed, Trouble};
 use crate::kit::doubt::Doubts;
 use crate::kit::meta::{controller, controller_ref, is_empty_selector, name, namespace, selects, uid};
 use crate::kit::write::Failure;
-use crate::kit::{Context, Write, adopt, pods};
+use crate::kit::{Context, Write, adopt, creation, pods};
 
 struct Room<T: Replicas> {
     context: Context,
@@ -121,6 +121,7 @@ impl<T: Replicas> Room<T> {
     async fn sync(&self, key: Key) -> Outcome {
         let Some(set) = self.sets.get_key(&key) else {
             self.expectations.forget(&key);
+            self.doubts.forget(&key);
             return Ok(None);
         };
         let Some(spec) = set.wants().filter(|s| !is_empty_selector(&s.selector)) else { return Ok(None) };
@@ -234,13 +235,15 @@ impl<T: Replicas> Room<T> {
     }
 
     async fn create_one(&self, key: &Key, set: &T, write: &Write) -> Result<(), Failure> {
-        match self.context.writer.send(write).await {
-            Ok(made) => {
-                let message = format!("Created pod: {}", name(&made.metadata));
+        let write = creation::named(write);
+        match creation::create(&self.context.writer, &write).await {
+            Ok(_) => {
+                let message = format!("Created pod: {}", write.name);
                 self.context.recorder.normal(&reference(set), "SuccessfulCreate", message);
                 Ok(())
             }
             Err(failure) => {
+                self.doubts.failed(key, &write.name, &failure);
                 self.expectations.created(key);
                 if !failure.namespace_terminating() {
                     let message = format!("Error creating: {}", failure.message);

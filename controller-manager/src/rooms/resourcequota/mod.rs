@@ -1,4 +1,7 @@
 //! ResourceQuotas: what a namespace uses, counted. Admission charges; this gives back.
+//!
+//! A charge is stored in one transaction with the object it is for. So a count that shows every object charged up to the
+//! quota's version, written on condition of that version, can't give back what is in use.
 
 mod count;
 mod plan;
@@ -17,17 +20,14 @@ use machinery::quota::Amounts;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::kit::{Context, Write};
 use count::{Counter, wake};
-use plan::{Of, Texts, count as counted, resources, status, sum};
+use plan::{Of, Texts, count as counted, less, resources, status, sum};
 
 /// Changes are gathered for this long.
 const GATHER: Duration = Duration::from_millis(200);
-/// A quota must have been as it is for this long before anything is given back.
-const REST: Duration = Duration::from_secs(1);
-/// After admission has charged, what was really stored is counted.
+/// After a change of what is used all is counted once more: what was stored before a quota came into force everywhere.
 const RECOUNT: Duration = Duration::from_secs(5);
 
 struct Room {
@@ -37,8 +37,8 @@ struct Room {
     services: Cache<Service>,
     claims: Cache<PersistentVolumeClaim>,
     counter: Counter,
-    /// The version a quota was last seen in, and since when.
-    rest: Mutex<HashMap<Key, (String, Instant)>>,
+    /// The newest version of a quota in which more of a resource was charged.
+    charged: Mutex<HashMap<Key, HashMap<Of, u64>>>,
 }
 
 /// Starts the controller.
@@ -50,7 +50,7 @@ pub fn start(context: Context) {
         services: context.caches.of(),
         claims: context.caches.of(),
         counter: Counter::new(&context, quotas.clone(), queue.clone()),
-        rest: Mutex::default(),
+        charged: Mutex::default(),
         quotas,
         context: context.clone(),
     });
@@ -64,8 +64,11 @@ pub fn start(context: Context) {
 }
 
 fn wake_on_changes(room: &Arc<Room>, queue: &Queue<Key>) {
-    let q = queue.clone();
+    let (q, r) = (queue.clone(), Arc::downgrade(room));
     room.quotas.handle(move |event| {
+        if let Some(room) = r.upgrade() {
+            room.note_charges(event);
+        }
         let specs = (event.old.as_ref().map(|o| &o.spec), event.new.as_ref().map(|o| &o.spec));
         if specs.0 == specs.1 { q.add_after(event.key.clone(), RECOUNT) } else { q.add(event.key.clone()) }
     });
@@ -121,34 +124,38 @@ fn values<T: Resource + Serialize + Clone + fmt::Debug>(objects: Vec<Arc<T>>) ->
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
         let Some(quota) = self.quotas.get_key(&key) else {
-            self.rest.lock().remove(&key);
             return Ok(None);
         };
-        // Whether it is at rest is asked before anything is counted.
-        let at_rest = self.at_rest(&key, &quota);
         let used = self.used(&key, &quota).await?;
-        let (status, all) = status(&quota, &used, at_rest);
-        if quota.status.as_ref() != Some(&status) {
-            let mut changed = (*quota).clone();
-            changed.status = Some(status);
-            match self.context.writer.send(&Write::update_status(&changed)).await {
-                Err(failure) if failure.not_found() => return Ok(None),
-                other => drop(other?),
-            }
+        let status = status(&quota, &used);
+        if quota.status.as_ref() == Some(&status) {
+            return Ok(None);
         }
-        Ok((!all).then_some(REST))
+        let mut changed = (*quota).clone();
+        changed.status = Some(status);
+        match self.context.writer.send(&Write::update_status(&changed)).await {
+            // Charged meanwhile: counted anew when that is seen.
+            Err(failure) if failure.conflict() => Ok(Some(GATHER)),
+            Err(failure) if failure.not_found() => Ok(None),
+            other => Ok(other.map(|_| None)?),
+        }
     }
 
-    fn at_rest(&self, key: &Key, quota: &ResourceQuota) -> bool {
-        let version = quota.metadata.resource_version.clone().unwrap_or_default();
-        let mut rest = self.rest.lock();
-        match rest.get(key) {
-            Some((seen, since)) if *seen == version => since.elapsed() >= REST,
-            _ => {
-                rest.insert(key.clone(), (version, Instant::now()));
-                false
-            }
+    /// Remembers in which version of a quota more of a resource was charged than before.
+    fn note_charges(&self, event: &Event<ResourceQuota>) {
+        let mut charged = self.charged.lock();
+        let Some(new) = &event.new else { return drop(charged.remove(&event.key)) };
+        let version = control::cache::version_of(&**new).unwrap_or(u64::MAX);
+        let entry = charged.entry(event.key.clone()).or_default();
+        for of in plan::charged(event.old.as_deref(), new) {
+            entry.insert(of, version);
         }
+    }
+
+    /// Whether a cache that has seen `version` shows all that a quota was charged for.
+    fn is_whole(&self, key: &Key, of: &Of, version: u64) -> bool {
+        let charged = self.charged.lock();
+        charged.get(key).and_then(|all| all.get(of)).is_some_and(|at| *at <= version)
     }
 
     async fn used(&self, key: &Key, quota: &ResourceQuota) -> anyhow::Result<Amounts> {
@@ -157,32 +164,36 @@ impl Room {
         let scoped = quota.spec.as_ref().is_some_and(|s| s.scopes.is_some() || s.scope_selector.is_some());
         let mut used = Amounts::new();
         for (of, look) in resources(&hard, scoped) {
-            used.extend(self.used_of(&of, look, &spec, &hard, &key.namespace).await?);
+            let count = |objects: &[Value]| sum(&spec, &hard, &of, objects, Timestamp::now());
+            let counted = match self.cached(&of, &key.namespace) {
+                Some((version, objects)) => {
+                    let shown = count(&objects);
+                    match less(quota, &shown) && !self.is_whole(key, &of, version) {
+                        true => self.counter.list(&of, &key.namespace).await?.map(|live| count(&live)),
+                        false => Some(shown),
+                    }
+                }
+                None if look => self.counter.list(&of, &key.namespace).await?.map(|live| count(&live)),
+                None => {
+                    self.counter.count(&of, &key.namespace).await?.map(|number| counted(&hard, &of, number))
+                }
+            };
+            used.extend(counted.unwrap_or_default());
         }
         Ok(used)
     }
 
-    async fn used_of(
-        &self,
-        of: &Of,
-        look: bool,
-        spec: &Value,
-        hard: &Texts,
-        ns: &str,
-    ) -> anyhow::Result<Amounts> {
-        let objects = match (of.0.as_str(), of.1.as_str()) {
-            ("", "pods") => values(self.pods.by_namespace(ns)),
-            ("", "services") => values(self.services.by_namespace(ns)),
-            ("", "persistentvolumeclaims") => values(self.claims.by_namespace(ns)),
-            _ if look => match self.counter.list(of, ns).await? {
-                Some(objects) => objects,
-                None => return Ok(Amounts::new()),
-            },
-            _ => {
-                let number = self.counter.count(of, ns).await?;
-                return Ok(number.map(|n| counted(hard, of, n)).unwrap_or_default());
+    /// Objects of a resource the manager keeps a cache of, and how far that cache is; asked before it is read.
+    fn cached(&self, (group, plural): &Of, ns: &str) -> Option<(u64, Vec<Value>)> {
+        match (group.as_str(), plural.as_str()) {
+            ("", "pods") => Some((self.pods.resource_version(), values(self.pods.by_namespace(ns)))),
+            ("", "services") => {
+                Some((self.services.resource_version(), values(self.services.by_namespace(ns))))
             }
-        };
-        Ok(sum(spec, hard, of, &objects, Timestamp::now()))
+            ("", "persistentvolumeclaims") => {
+                Some((self.claims.resource_version(), values(self.claims.by_namespace(ns))))
+            }
+            _ => None,
+        }
     }
 }

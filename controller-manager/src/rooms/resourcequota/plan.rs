@@ -1,6 +1,6 @@
 //! The status of a quota, counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaStatus};
@@ -57,27 +57,43 @@ pub fn count(hard: &Texts, of: &Of, number: i64) -> Amounts {
     names.map(|n| (n, Quantity::new(number, Format::DecimalSi))).collect()
 }
 
-/// The status to write, and whether it is all that was counted. Unless the quota has been at rest, nothing is given
-/// back: what was charged a moment ago may be about to be stored.
-pub fn status(quota: &ResourceQuota, used: &Amounts, at_rest: bool) -> (ResourceQuotaStatus, bool) {
+/// The amounts a quota's status says are used.
+fn told(quota: &ResourceQuota) -> Texts {
+    quota.status.as_ref().and_then(|s| s.used.clone()).unwrap_or_default()
+}
+
+/// Whether less was counted of anything than the quota says is used.
+pub fn less(quota: &ResourceQuota, counted: &Amounts) -> bool {
+    let told = told(quota);
+    let was = |name: &String| told.get(name).and_then(|text| Quantity::parse(&text.0).ok());
+    counted.iter().any(|(name, amount)| was(name).is_some_and(|was| was > *amount))
+}
+
+/// The resources of which more is used than in the version before.
+pub fn charged(old: Option<&ResourceQuota>, new: &ResourceQuota) -> BTreeSet<Of> {
+    let before = old.map(told).unwrap_or_default();
+    let amount = |texts: &Texts, name: &String| texts.get(name).and_then(|t| Quantity::parse(&t.0).ok());
+    let now = told(new);
+    let hard = new.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
+    let more = |name: &&String| match (amount(&before, name), amount(&now, name)) {
+        (Some(before), Some(now)) => now > before,
+        _ => true,
+    };
+    hard.keys().chain(now.keys()).filter(more).filter_map(|name| resource_of(name)).collect()
+}
+
+/// The status to write.
+pub fn status(quota: &ResourceQuota, used: &Amounts) -> ResourceQuotaStatus {
     let hard = quota.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
-    let before = quota.status.as_ref().and_then(|s| s.used.clone()).unwrap_or_default();
-    let (mut written, mut all) = (Texts::new(), true);
-    for (name, amount) in used {
-        let old = before.get(name).and_then(|old| Some((old, Quantity::parse(&old.0).ok()?)));
-        let text = match old {
-            Some((old, was)) if was > *amount && !at_rest => {
-                all = false;
-                old.clone()
-            }
-            // The same amount in the same words: a quota is not written for a change of notation.
-            Some((old, was)) if was == *amount => old.clone(),
-            _ => Text(amount.canonical()),
-        };
-        written.insert(name.clone(), text);
-    }
+    let before = told(quota);
+    // The same amount in the same words: a quota is not written for a change of notation.
+    let text = |name: &String, amount: &Quantity| match before.get(name) {
+        Some(old) if Quantity::parse(&old.0).is_ok_and(|was| was == *amount) => old.clone(),
+        _ => Text(amount.canonical()),
+    };
+    let written: Texts = used.iter().map(|(name, amount)| (name.clone(), text(name, amount))).collect();
     let some = |texts: Texts| Some(texts).filter(|t| !t.is_empty());
-    (ResourceQuotaStatus { hard: some(hard), used: some(written) }, all)
+    ResourceQuotaStatus { hard: some(hard), used: some(written) }
 }
 
 #[cfg(test)]
@@ -130,20 +146,37 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_back_in_a_hurry() {
-        let q = quota(json!({"pods": "9", "secrets": "9"}), json!({"pods": "5", "secrets": "1"}));
+    fn what_is_said_and_when_it_takes_a_closer_look() {
+        let q = quota(json!({"pods": "9", "secrets": "9"}), json!({"pods": "5000m", "secrets": "1"}));
         let used = |pods: i64, secrets: i64| -> Amounts {
             [("pods", pods), ("secrets", secrets)]
                 .map(|(n, v)| (n.to_string(), Quantity::new(v, Format::DecimalSi)))
                 .into()
         };
-        let said = |used: &Amounts, at_rest| {
-            let (status, all) = status(&q, used, at_rest);
-            let used = status.used.unwrap();
-            format!("pods={} secrets={} {all}", used["pods"].0, used["secrets"].0)
+        let said = |used: &Amounts| {
+            let written = status(&q, used).used.unwrap();
+            format!("pods={} secrets={} {}", written["pods"].0, written["secrets"].0, less(&q, used))
         };
-        assert_eq!(said(&used(3, 2), false), "pods=5 secrets=2 false");
-        assert_eq!(said(&used(3, 2), true), "pods=3 secrets=2 true");
-        assert_eq!(said(&used(5, 1), false), "pods=5 secrets=1 true");
+        assert_eq!(said(&used(3, 2)), "pods=3 secrets=2 true");
+        assert_eq!(said(&used(5, 1)), "pods=5000m secrets=1 false");
+        assert_eq!(said(&used(6, 0)), "pods=6 secrets=0 true");
+        assert_eq!(said(&used(6, 1)), "pods=6 secrets=1 false");
+    }
+
+    #[test]
+    fn what_was_charged() {
+        let hard = json!({"pods": "9", "requests.cpu": "9", "secrets": "9"});
+        let at = |pods: &str, cpu: &str, secrets: &str| {
+            quota(hard.clone(), json!({"pods": pods, "requests.cpu": cpu, "secrets": secrets}))
+        };
+        let said = |old: Option<&ResourceQuota>, new: &ResourceQuota| {
+            charged(old, new).into_iter().map(|(_, plural)| plural).collect::<Vec<_>>().join(" ")
+        };
+        let before = at("1", "500m", "1");
+        assert_eq!(said(None, &before), "pods secrets");
+        assert_eq!(said(Some(&before), &at("1", "500m", "1")), "");
+        assert_eq!(said(Some(&before), &at("0", "600m", "1")), "pods");
+        assert_eq!(said(Some(&before), &at("0", "0", "2")), "secrets");
+        assert_eq!(said(Some(&quota(hard.clone(), json!({}))), &before), "pods secrets");
     }
 }

@@ -15,6 +15,7 @@ use super::identity::{ordinal, revision};
 use super::plan::{Act, Observed, What, plan};
 use super::{claims, plan::Plan};
 use crate::kit::batch::slow_start;
+use crate::kit::counts::Skips;
 use crate::kit::doubt::Doubts;
 use crate::kit::history::{self, Choice, Made};
 use crate::kit::meta::{controller, is_empty_selector, name, namespace, selects, uid};
@@ -35,6 +36,7 @@ struct Room {
     seen_pods: Seen<Key>,
     seen_sets: Seen<Key>,
     doubts: Doubts<Key>,
+    skips: Skips,
 }
 
 /// Starts the controller.
@@ -47,6 +49,7 @@ pub fn start(context: Context) {
         seen_pods: Seen::default(),
         seen_sets: Seen::default(),
         doubts: Doubts::default(),
+        skips: Skips::register(&context.metrics, "statefulset_controller"),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -102,8 +105,13 @@ fn wanted_by(sets: &Cache<StatefulSet>, meta: &ObjectMeta) -> Vec<Key> {
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
         // What the caches have seen is asked before they are read, never after.
-        let behind = self.seen_pods.behind(&key, self.pods.resource_version())
-            || self.seen_sets.behind(&key, self.sets.resource_version());
+        let pods = self.seen_pods.behind(&key, self.pods.resource_version());
+        let behind = self.skips.note(pods, "", "pods")
+            || self.skips.note(
+                self.seen_sets.behind(&key, self.sets.resource_version()),
+                "apps",
+                "statefulsets",
+            );
         if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
             return Ok(Some(BEHIND));
         }

@@ -344,9 +344,12 @@ impl World {
     }
 }
 
+/// Seeds run by default: about a second.
+const SEEDS: u64 = 120;
+
 #[test]
 fn histories() {
-    for seed in 0..120 {
+    for seed in crate::testing::seeds(SEEDS) {
         let mut world = World::new(seed);
         if let Err(what) = world.run() {
             panic!("seed {seed}: {what}");
