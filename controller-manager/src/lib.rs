@@ -43,17 +43,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let path = config.kubeconfig.clone().ok_or_else(|| anyhow!("--kubeconfig is required"))?;
     let client = daemon::client::from_kubeconfig(&path, AGENT).await?;
     let tasks = Tasks::new(stop.child_token());
-    let health = Health::new();
+    let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
     let closing = CancellationToken::new();
-    serve(&config, &client, &health, &tasks, &closing).await?;
+    serve(&config, &client, (&health, &metrics), &tasks, &closing).await?;
     daemon::notify::serving(&stop);
     let caches = Caches::new(client.clone(), tasks.clone());
     warm(&caches);
     let outcome = match config.leader_elect {
-        true => lead(&config, &path, &client, &caches, &health, &tasks).await,
+        true => lead(&config, &path, &client, &caches, (&health, &metrics), &tasks).await,
         false => {
-            start(&config, &path, &client, &caches, &tasks).await?;
+            start(&config, &path, &client, &caches, &metrics, &tasks).await?;
             tasks.token().cancelled().await;
             Ok(())
         }
@@ -72,7 +72,7 @@ async fn lead(
     path: &Path,
     client: &kube::Client,
     caches: &Caches,
-    health: &Arc<Health>,
+    (health, metrics): (&Arc<Health>, &Arc<Metrics>),
     tasks: &Tasks,
 ) -> Result<()> {
     // Connections of its own: a renewal must not wait behind thousands of writes and lists.
@@ -92,7 +92,7 @@ async fn lead(
         match state {
             Leadership::Leading if led.is_none() => {
                 let work = tasks.child();
-                start(config, path, client, caches, &work).await?;
+                start(config, path, client, caches, metrics, &work).await?;
                 led = Some(work);
             }
             Leadership::Lost => {
@@ -139,6 +139,7 @@ async fn start(
     path: &Path,
     client: &kube::Client,
     caches: &Caches,
+    metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<()> {
     let target =
@@ -153,7 +154,7 @@ async fn start(
     for controller in enabled {
         let (config, caches, tasks, identities) =
             (config.clone(), caches.clone(), tasks.clone(), identities.clone());
-        let root = client.clone();
+        let (root, metrics) = (client.clone(), metrics.clone());
         tokio::spawn(async move {
             let name = controller.name;
             let token = tasks.token().clone();
@@ -162,7 +163,7 @@ async fn start(
                     let client = identities.client(controller.account).await;
                     let recorder = Recorder::start(client.clone(), controller.name, None, &tasks);
                     let writer = Writer::new(client);
-                    let context = Context { name, config, caches, root, writer, recorder, tasks };
+                    let context = Context { name, config, caches, root, writer, recorder, metrics, tasks };
                     (controller.start)(context).await;
                 })
                 .await;
@@ -197,7 +198,7 @@ fn warm(caches: &Caches) {
 async fn serve(
     config: &Config,
     client: &kube::Client,
-    health: &Arc<Health>,
+    (health, metrics): (&Arc<Health>, &Arc<Metrics>),
     tasks: &Tasks,
     closing: &CancellationToken,
 ) -> Result<()> {
@@ -216,7 +217,7 @@ async fn serve(
     let listener = tokio::net::TcpListener::bind(addr).await.with_context(|| format!("listen on {addr}"))?;
     let serving = Serving::new(addr, Some(tls))
         .health(health.clone())
-        .metrics(Metrics::new())
+        .metrics(metrics.clone())
         .guard(Arc::new(Delegated::new(guard)));
     tasks.spawn_result("serving", serving.run_on(listener, closing.clone()));
     Ok(())

@@ -8,6 +8,7 @@ use std::hash::Hash;
 
 use control::runner::{self, Options, Outcome};
 use control::{Caches, Queue, Recorder};
+use daemon::metrics::Metrics;
 use daemon::tasks::Tasks;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
@@ -26,6 +27,8 @@ pub struct Context {
     pub root: kube::Client,
     pub writer: Writer,
     pub recorder: Recorder,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
 }
 

@@ -486,6 +486,7 @@ fn manager(world: &Arc<Mutex<World>>) -> Arc<Room> {
         root: client.clone(),
         writer: Writer::new(client),
         recorder: Recorder::silent(),
+        metrics: daemon::metrics::Metrics::new(),
         tasks,
     };
     let (jobs, all): (Cache<Job>, Cache<Pod>) = (Cache::detached(), Cache::detached());
