@@ -19,9 +19,9 @@ use super::replicas::{Sample, Samples};
 use super::tests::{scaler, settings};
 use crate::testing::{now, pod};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 /// Looks with a moving load, then with a steady one.
-const MOVING: u64 = 120;
+const MOVING: u64 = 200;
 const STEADY: u64 = 300;
 /// Every pod asks for 100m of CPU and the target is 50 % of it.
 const TARGET: f64 = 50.0;
@@ -144,7 +144,7 @@ impl World {
     fn look(&mut self, steady: bool) {
         self.time += self.settings.period.as_secs();
         if !steady {
-            let wave = (self.time as f64 / 600.0).sin() + 1.0;
+            let wave = (self.time as f64 / 200.0).sin() + 1.0;
             self.load = (wave * 700.0 + self.rng.random_range(0.0..300.0)).max(0.0);
             if self.rng.random_ratio(1, 60) {
                 // A user sets another number.

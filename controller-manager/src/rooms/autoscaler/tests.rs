@@ -393,8 +393,9 @@ fn policies_limit_the_speed() {
     assert_eq!(up(percent, 3, &[], 50), "4 ScaleUpLimit");
     assert_eq!(up(percent, 3, &[], 1), "2 ScaleDownLimit");
     assert_eq!(up(percent, 10, &[], 10), "10 DesiredWithinRange");
-    assert_eq!(up(percent, 90, &[], 500), "99 ScaleUpLimit");
-    assert_eq!(up(percent, 95, &[], 500), "100 TooManyReplicas");
+    let half = "policies: [{type: Percent, value: 50, periodSeconds: 60}]";
+    assert_eq!(up(half, 60, &[], 500), "90 ScaleUpLimit");
+    assert_eq!(up(half, 80, &[], 500), "100 TooManyReplicas");
 }
 
 // The whole.
@@ -457,7 +458,13 @@ fn load_above_the_target_scales_up() {
         2,
         "a Running ready use=100m; b Running ready use=100m",
         &[Ok(None)],
-        expect![""],
+        expect![[r#"
+            2 -> 4 (cpu resource utilization (percentage of request) above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from cpu resource utilization (percentage of request)
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            [{"resource":{"current":{"averageUtilization":100,"averageValue":"100m"},"name":"cpu"},"type":"Resource"}]
+        "#]],
     );
 }
 
@@ -470,7 +477,13 @@ fn the_metric_that_asks_for_most_wins() {
         3,
         "a Running ready use=20m; b Running ready use=20m; c Running ready use=20m",
         &[Ok(None), Ok(Some(Reading::Many(vec![30_000, 20_000])))],
-        expect![""],
+        expect![[r#"
+            3 -> 5 (external metric queue(&LabelSelector{MatchLabels:map[string]string{q: a,},MatchExpressions:[]LabelSelectorRequirement{},}) above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from external metric queue(&LabelSelector{MatchLabels:map[string]string{q: a,},MatchExpressions:[]LabelSelectorRequirement{},})
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            [{"resource":{"current":{"averageUtilization":20,"averageValue":"20m"},"name":"cpu"},"type":"Resource"},{"external":{"current":{"averageValue":"16667m"},"metric":{"name":"queue","selector":{"matchLabels":{"q":"a"}}}},"type":"External"}]
+        "#]],
     );
 }
 
@@ -485,14 +498,28 @@ fn a_metric_that_fails_stops_going_down() {
         2,
         "a Running ready use=10m; b Running ready use=10m",
         &[Ok(None), Err(missing)],
-        expect![""],
+        expect![[r#"
+            stays
+            AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+            ScalingActive False FailedGetPodsMetric: the HPA was unable to compute the replica count: unable to get metric qps: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            Warning FailedGetPodsMetric: unable to get metric qps: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 2), first error is: failed to get pods metric value: unable to get metric qps: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            [{"resource":{"current":{"averageUtilization":10,"averageValue":"10m"},"name":"cpu"},"type":"Resource"},{"type":""}]
+        "#]],
     );
     check(
         &two,
         2,
         "a Running ready use=90m; b Running ready use=90m",
         &[Ok(None), Err(missing)],
-        expect![""],
+        expect![[r#"
+            2 -> 4 (cpu resource utilization (percentage of request) above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from cpu resource utilization (percentage of request)
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            Warning FailedGetPodsMetric: unable to get metric qps: unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered
+            [{"resource":{"current":{"averageUtilization":90,"averageValue":"90m"},"name":"cpu"},"type":"Resource"},{"type":""}]
+        "#]],
     );
 }
 
@@ -504,7 +531,14 @@ fn no_metrics_at_all() {
         2,
         "a Running ready",
         &[Err(gone)],
-        expect![""],
+        expect![[r#"
+            stays
+            AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+            ScalingActive False FailedGetResourceMetric: the HPA was unable to compute the replica count: failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)
+            Warning FailedGetResourceMetric: failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)
+            Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: failed to get cpu utilization: unable to get metrics for resource cpu: unable to fetch metrics from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)
+            [{"type":""}]
+        "#]],
     );
 }
 
@@ -517,55 +551,160 @@ fn what_each_source_says() {
     };
     let pods = "a Running ready; b Running ready";
     let value = object("{type: Value, value: 10}");
-    check(&value, 2, pods, &[Ok(Some(Reading::One(20_000)))], expect![""]);
-    check(&value, 2, pods, &[Err("none")], expect![""]);
+    check(
+        &value,
+        2,
+        pods,
+        &[Ok(Some(Reading::One(20_000)))],
+        expect![[r#"
+        2 -> 4 (Service metric qps above target)
+        AbleToScale True ReadyForNewScale: recommended size matches current size
+        ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from Service metric qps
+        ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+        [{"object":{"current":{"value":"20"},"describedObject":{"apiVersion":"v1","kind":"Service","name":"s"},"metric":{"name":"qps"}},"type":"Object"}]
+    "#]],
+    );
+    check(
+        &value,
+        2,
+        pods,
+        &[Err("none")],
+        expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False FailedGetObjectMetric: the HPA was unable to compute the replica count: unable to get metric qps: Service on ns s/none
+        Warning FailedGetObjectMetric: unable to get metric qps: Service on ns s/none
+        Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get object metric value: unable to get metric qps: Service on ns s/none
+        [{"type":""}]
+    "#]],
+    );
     check(
         &object("{type: AverageValue, averageValue: 10}"),
         2,
         pods,
         &[Ok(Some(Reading::One(35_000)))],
-        expect![""],
+        expect![[r#"
+            2 -> 4 (external metric qps(nil) above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from external metric qps(nil)
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            [{"object":{"current":{"averageValue":"17500m"},"describedObject":{"apiVersion":"v1","kind":"Service","name":"s"},"metric":{"name":"qps"}},"type":"Object"}]
+        "#]],
     );
-    check(&object("{type: Utilization}"), 2, pods, &[Ok(Some(Reading::One(1)))], expect![""]);
+    check(
+        &object("{type: Utilization}"),
+        2,
+        pods,
+        &[Ok(Some(Reading::One(1)))],
+        expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False FailedGetObjectMetric: the HPA was unable to compute the replica count: invalid object metric source: neither a value target nor an average value target was set
+        Warning FailedGetObjectMetric: invalid object metric source: neither a value target nor an average value target was set
+        Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: failed to get object metric value: invalid object metric source: neither a value target nor an average value target was set
+        [{"type":""}]
+    "#]],
+    );
     check(
         "maxReplicas: 10, metrics: [{type: External, external: {metric: {name: queue}, target: {type: Value, value: 10}}}]",
         2,
         pods,
         &[Ok(Some(Reading::Many(vec![10_000, 2_500])))],
-        expect![""],
+        expect![[r#"
+            2 -> 3 (external metric queue(nil) above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from external metric queue(nil)
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            [{"external":{"current":{"value":"12500m"},"metric":{"name":"queue"}},"type":"External"}]
+        "#]],
     );
     check(
         "maxReplicas: 10, metrics: [{type: ContainerResource, containerResource: {name: cpu, container: app, target: {type: AverageValue, averageValue: 100m}}}]",
         2,
         "a Running ready use=200m; b Running ready use=200m",
         &[Ok(None)],
-        expect![""],
+        expect![[r#"
+            2 -> 4 (cpu resource above target)
+            AbleToScale True ReadyForNewScale: recommended size matches current size
+            ScalingActive True ValidMetricFound: the HPA was able to successfully calculate a replica count from cpu resource
+            ScalingLimited False DesiredWithinRange: the desired count is within the acceptable range
+            [{"containerResource":{"container":"app","current":{"averageValue":"200m"},"name":"cpu"},"type":"ContainerResource"}]
+        "#]],
     );
-    check("maxReplicas: 10, metrics: [{type: Moon}]", 2, pods, &[Err("x")], expect![""]);
+    check(
+        "maxReplicas: 10, metrics: [{type: Moon}]",
+        2,
+        pods,
+        &[Err("x")],
+        expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False InvalidMetricSourceType: the HPA was unable to compute the replica count: unknown metric source type "Moon"
+        Warning InvalidMetricSourceType: unknown metric source type "Moon"
+        Warning FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: unknown metric source type "Moon"
+        [{"type":""}]
+    "#]],
+    );
 }
 
 #[test]
 fn out_of_bounds_needs_no_metrics() {
     let all = |spec: &str, current| shown(&decide(&scaler(spec), Ok(target(current)), Look::NotNeeded));
-    expect![""].assert_eq(&all("minReplicas: 2, maxReplicas: 4", 7));
-    expect![""].assert_eq(&all("minReplicas: 2, maxReplicas: 4", 1));
-    expect![""].assert_eq(&all("minReplicas: 2, maxReplicas: 4", 0));
+    expect![[r#"
+        7 -> 4 (Current number of replicas above Spec.MaxReplicas)
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+    "#]]
+    .assert_eq(&all("minReplicas: 2, maxReplicas: 4", 7));
+    expect![[r#"
+        1 -> 2 (Current number of replicas below Spec.MinReplicas)
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+    "#]]
+    .assert_eq(&all("minReplicas: 2, maxReplicas: 4", 1));
+    expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False ScalingDisabled: scaling is disabled since the replica count of the target is zero
+    "#]]
+    .assert_eq(&all("minReplicas: 2, maxReplicas: 4", 0));
 }
 
 #[test]
 fn selectors_that_do_not_do() {
     let scaler = scaler("maxReplicas: 4");
     let all = |look| shown(&decide(&scaler, Ok(target(2)), look));
-    expect![""].assert_eq(&all(Look::NoSelector));
-    expect![""].assert_eq(&all(Look::BadSelector("unable to parse".into())));
-    expect![""].assert_eq(&all(Look::Shared(vec!["ns/h".into(), "ns/other".into()])));
+    expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False InvalidSelector: the HPA target's scale is missing a selector
+        Warning SelectorRequired: selector is required
+        Warning FailedComputeMetricsReplicas: selector is required
+    "#]]
+    .assert_eq(&all(Look::NoSelector));
+    expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False InvalidSelector: couldn't convert selector into a corresponding internal selector object: unable to parse
+        Warning InvalidSelector: couldn't convert selector into a corresponding internal selector object: unable to parse
+        Warning FailedComputeMetricsReplicas: couldn't convert selector into a corresponding internal selector object: unable to parse
+    "#]].assert_eq(&all(Look::BadSelector("unable to parse".into())));
+    expect![[r#"
+        stays
+        AbleToScale True SucceededGetScale: the HPA controller was able to get the target's current scale
+        ScalingActive False AmbiguousSelector: pods by selector app=d are controlled by multiple HPAs: [ns/h ns/other]
+        Warning AmbiguousSelector: pods by selector app=d are controlled by multiple HPAs: [ns/h ns/other]
+        Warning FailedComputeMetricsReplicas: pods by selector app=d are controlled by multiple HPAs: [ns/h ns/other]
+    "#]].assert_eq(&all(Look::Shared(vec!["ns/h".into(), "ns/other".into()])));
 }
 
 #[test]
 fn no_scale() {
     let error = "deployments.apps \"d\" not found".to_string();
     let decision = decide(&scaler("maxReplicas: 4"), Err(error), Look::NotNeeded);
-    expect![""].assert_eq(&shown(&decision));
+    expect![[r#"
+        stays
+        AbleToScale False FailedGetScale: the HPA controller was unable to get the target's current scale: deployments.apps "d" not found
+        Warning FailedGetScale: deployments.apps "d" not found
+    "#]].assert_eq(&shown(&decision));
 }
 
 #[test]
@@ -574,12 +713,21 @@ fn a_rescale_is_told_when_it_is_done() {
     let now = Moment { wall: now(), at: at(1000) };
     let mut done = decide(&scaler, Ok(target(7)), Look::NotNeeded);
     done.done(None, &mut Memory::default(), now);
-    expect![""].assert_eq(&shown(&done));
+    expect![[r#"
+        7 -> 4 (Current number of replicas above Spec.MaxReplicas)
+        AbleToScale True SucceededRescale: the HPA controller was able to update the target scale to 4
+        Normal SuccessfulRescale: New size: 4; reason: Current number of replicas above Spec.MaxReplicas
+    "#]]
+    .assert_eq(&shown(&done));
     assert_eq!((done.status.current_replicas, done.status.desired_replicas), (Some(7), 4));
     assert_eq!(done.status.last_scale_time, Some(time("2026-01-01T10:00:00Z")));
     let mut refused = decide(&scaler, Ok(target(7)), Look::NotNeeded);
     refused.refused("forbidden");
-    expect![""].assert_eq(&shown(&refused));
+    expect![[r#"
+        stays
+        AbleToScale False FailedUpdateScale: the HPA controller was unable to update the target scale: forbidden
+        Warning FailedRescale: New size: 4; reason: Current number of replicas above Spec.MaxReplicas; error: forbidden
+    "#]].assert_eq(&shown(&refused));
     assert_eq!((refused.status.desired_replicas, refused.status.last_scale_time), (0, None));
 }
 
