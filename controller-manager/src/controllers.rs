@@ -46,6 +46,7 @@ pub fn all() -> Vec<Controller> {
         "job-controller" "job" "job-controller" on job::start;
         "cronjob-controller" "cronjob" "cronjob-controller" on cronjob::start;
         "ttl-after-finished-controller" "ttl-after-finished" "ttl-after-finished-controller" on ttlafterfinished::start;
+        "horizontal-pod-autoscaler-controller" "horizontalpodautoscaling" "horizontal-pod-autoscaler" on autoscaler::start;
         "disruption-controller" "disruption" "disruption-controller" on disruption::start;
         "resourcequota-controller" "resourcequota" "resourcequota-controller" on resourcequota::start;
         // Services
@@ -56,6 +57,7 @@ pub fn all() -> Vec<Controller> {
         "namespace-controller" "namespace" "namespace-controller" on namespace::start;
         "serviceaccount-controller" "serviceaccount" "service-account-controller" on serviceaccount::start;
         "root-ca-certificate-publisher-controller" "root-ca-cert-publisher" "root-ca-cert-publisher" on serviceaccount::start_root_ca;
+        "clusterrole-aggregation-controller" "clusterrole-aggregation" "clusterrole-aggregation-controller" on clusterroles::start;
         "garbage-collector-controller" "garbagecollector" "generic-garbage-collector" on garbage::start;
         "certificatesigningrequest-approving-controller" "csrapproving" "certificate-controller" on certificates::start_approver;
         "certificatesigningrequest-signing-controller" "csrsigning" "certificate-controller" on certificates::start_signer;
@@ -65,6 +67,7 @@ pub fn all() -> Vec<Controller> {
         "token-cleaner-controller" "tokencleaner" "token-cleaner" off bootstrap::start_cleaner;
         // Nodes
         "node-ipam-controller" "nodeipam" "node-controller" on nodeipam::start;
+        "ttl-controller" "ttl" "ttl-controller" on ttl::start;
         "node-lifecycle-controller" "nodelifecycle" "node-controller" on nodelifecycle::start;
         "taint-eviction-controller" "" "node-controller" on tainteviction::start;
         "pod-garbage-collector-controller" "podgc" "pod-garbage-collector" on podgc::start;

@@ -79,6 +79,17 @@ pub struct Config {
     #[arg(long, default_value_t = 0.55)]
     pub unhealthy_zone_threshold: f64,
 
+    #[arg(long, value_parser = duration, default_value = "15s")]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    #[arg(long, value_parser = duration, default_value = "5m0s")]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    #[arg(long, value_parser = duration, default_value = "5m0s")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
     #[arg(long)]
@@ -172,11 +183,6 @@ const ACCEPTED: &[&str] = &[
     "external-cloud-volume-plugin",
     "feature-gates",
     "flex-volume-plugin-dir",
-    "horizontal-pod-autoscaler-cpu-initialization-period",
-    "horizontal-pod-autoscaler-downscale-stabilization",
-    "horizontal-pod-autoscaler-initial-readiness-delay",
-    "horizontal-pod-autoscaler-sync-period",
-    "horizontal-pod-autoscaler-tolerance",
     "http2-max-streams-per-connection",
     "kube-api-burst",
     "kube-api-content-type",

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod plan;
 pub mod pods;
 pub mod seen;
+pub mod served;
 pub mod template;
 pub mod write;
 

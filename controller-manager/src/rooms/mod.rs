@@ -1,7 +1,9 @@
 //! One room per controller: what wakes it, what it observes, what it plans.
 
+pub mod autoscaler;
 pub mod bootstrap;
 pub mod certificates;
+pub mod clusterroles;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
@@ -20,4 +22,5 @@ pub mod resourcequota;
 pub mod serviceaccount;
 pub mod statefulset;
 pub mod tainteviction;
+pub mod ttl;
 pub mod ttlafterfinished;

@@ -8,15 +8,12 @@ use control::Cache;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, ObjectMeta, OwnerReference};
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::kit::served::Served;
 use crate::kit::meta::{controller, name, namespace, uid};
 use crate::kit::{Context, Kind};
 
-/// What a group version serves is asked again after this long.
-const FRESH: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Finds out what controllers want.
@@ -26,7 +23,7 @@ pub struct Scales {
     deployments: Cache<Deployment>,
     replica_sets: Cache<ReplicaSet>,
     stateful_sets: Cache<StatefulSet>,
-    served: Mutex<HashMap<String, (APIResourceList, Instant)>>,
+    served: Served,
 }
 
 impl Scales {
@@ -37,7 +34,7 @@ impl Scales {
             deployments: context.caches.of(),
             replica_sets: context.caches.of(),
             stateful_sets: context.caches.of(),
-            served: Mutex::default(),
+            served: Served::new(context.root.clone()),
             context: context.clone(),
         }
     }
@@ -91,7 +88,7 @@ impl Scales {
     }
 
     async fn subresource(&self, ns: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>> {
-        let served = self.served(&owner.api_version).await?;
+        let served = self.served.resources(&owner.api_version).await?;
         let here = |r: &&k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource| {
             r.kind == owner.kind && !r.name.contains('/')
         };
@@ -119,21 +116,6 @@ impl Scales {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(error).context("scale"),
         }
-    }
-
-    async fn served(&self, version: &str) -> Result<APIResourceList> {
-        let known = self.served.lock().get(version).filter(|(_, at)| at.elapsed() < FRESH).cloned();
-        if let Some((list, _)) = known {
-            return Ok(list);
-        }
-        let client = &self.context.root;
-        let list = match version.contains('/') {
-            true => client.list_api_group_resources(version).await,
-            false => client.list_core_api_resources(version).await,
-        }
-        .with_context(|| format!("discovery of {version}"))?;
-        self.served.lock().insert(version.to_string(), (list.clone(), Instant::now()));
-        Ok(list)
     }
 }
 

@@ -5,5 +5,6 @@ pub(crate) mod plan;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
+mod topology;
 
 pub use observe::start;

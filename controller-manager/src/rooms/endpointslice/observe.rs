@@ -4,18 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control::events::reference;
 use control::runner::{Options, Outcome};
-use control::{Cache, Key, Queue};
+use control::{Cache, Key, Queue, Recorder};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use parking_lot::Mutex;
 
 use super::plan::{Observed, SERVICE_LABEL, ours, plan};
-use super::source;
+use super::source::{self, Family};
+use super::topology::{self, Shares, ZONE};
 use crate::kit::meta::{label, name, namespace, selects_map};
 use crate::kit::seen::Seen;
 use crate::kit::{Context, Step, pods};
 
-const ZONE: &str = "topology.kubernetes.io/zone";
+const COMPONENT: &str = "endpoint-slice-controller";
 const BY_SERVICE: &str = "service";
 
 struct Room {
@@ -25,6 +28,9 @@ struct Room {
     nodes: Cache<Node>,
     slices: Cache<EndpointSlice>,
     seen: Seen<Key>,
+    recorder: Recorder,
+    /// Whether a Service's endpoints have hints by zone, as last told.
+    told: Mutex<HashMap<(Key, Family), Result<(), String>>>,
 }
 
 /// Starts the controller.
@@ -35,6 +41,8 @@ pub fn start(context: Context) {
         nodes: context.nodes(),
         slices: context.caches.of(),
         seen: Seen::default(),
+        recorder: Recorder::start(context.writer.client(), COMPONENT, None, &context.tasks),
+        told: Mutex::default(),
         context: context.clone(),
     });
     source::index(&room.services);
@@ -55,14 +63,28 @@ fn service_of(slice: &EndpointSlice) -> Option<Key> {
 }
 
 fn wake(room: &Arc<Room>, queue: &Queue<Key>) {
-    let q = queue.clone();
-    room.services.handle(move |event| q.add(event.key.clone()));
+    let (q, seen) = (queue.clone(), room.clone());
+    room.services.handle(move |event| {
+        if event.new.is_none() {
+            seen.told.lock().retain(|(key, _), _| *key != event.key);
+        }
+        q.add(event.key.clone());
+    });
     let (q, services) = (queue.clone(), room.services.clone());
     room.pods.handle(move |event| source::affected(&services, event).into_iter().for_each(|k| q.add(k)));
     let q = queue.clone();
     room.slices.handle(move |event| {
         for slice in event.old.iter().chain(&event.new).filter(|s| ours(s)) {
             service_of(slice).into_iter().for_each(|k| q.add(k));
+        }
+    });
+    // What zones have of the CPU matters to all Services that go by it.
+    let (q, seen) = (queue.clone(), room.clone());
+    room.nodes.handle(move |event| {
+        let facts = |n: &Option<Arc<Node>>| n.as_ref().and_then(|n| topology::facts(n));
+        if facts(&event.old) != facts(&event.new) {
+            let services = seen.services.list();
+            services.iter().filter(|s| topology::wanted(s)).for_each(|s| q.add(Key::of(&**s)));
         }
     });
     // A node that appears, or moves to another zone, matters to the pods on it.
@@ -97,13 +119,50 @@ impl Room {
         let slices: Vec<&EndpointSlice> = slices.iter().filter(|s| ours(s)).map(|s| &**s).collect();
         let zones = self.zones(&pods);
         let max = self.context.config.max_endpoints_per_slice.clamp(1, 1000);
-        let observed = Observed { service: &service, pods, slices, zones: &zones, max };
-        let (plan, homeless) = plan(&observed);
-        self.apply(&key, plan.steps).await?;
-        if !homeless.is_empty() {
-            tracing::debug!(service = %key, pods = ?homeless, "nodes of pods are not known yet");
+        let shares = topology::wanted(&service).then(|| self.shares());
+        let observed =
+            Observed { service: &service, pods, slices, zones: &zones, shares: shares.as_ref(), max };
+        let outcome = plan(&observed);
+        self.apply(&key, outcome.plan.steps).await?;
+        self.tell(&key, &service, outcome.hinted);
+        if !outcome.homeless.is_empty() {
+            tracing::debug!(service = %key, pods = ?outcome.homeless, "nodes of pods are not known yet");
         }
         Ok(None)
+    }
+
+    fn shares(&self) -> Shares {
+        let nodes = self.nodes.list();
+        topology::shares(nodes.iter().map(|n| &**n))
+    }
+
+    /// Says when hints by zone begin, and when and why they end or cannot be given.
+    fn tell(&self, key: &Key, service: &Service, hinted: Vec<(Family, Option<Result<(), String>>)>) {
+        let mut told = self.told.lock();
+        for (family, now) in hinted {
+            let at = (key.clone(), family);
+            let before = match &now {
+                Some(state) => told.insert(at, state.clone()),
+                None => told.remove(&at),
+            };
+            if now == before {
+                continue;
+            }
+            let of = format!("addressType: {}", family.as_str());
+            let (object, off) = (reference(service), "TopologyAwareHintsDisabled");
+            match (now, before) {
+                (Some(Ok(())), _) => {
+                    let message = format!("Topology Aware Hints has been enabled, {of}");
+                    self.recorder.normal(&object, "TopologyAwareHintsEnabled", message);
+                }
+                (Some(Err(why)), _) => self.recorder.warning(&object, off, format!("{why}, {of}")),
+                (None, Some(Ok(()))) => {
+                    let message = format!("Topology Aware Hints has been disabled, {of}");
+                    self.recorder.warning(&object, off, message);
+                }
+                (None, _) => {}
+            }
+        }
     }
 
     fn zones(&self, pods: &[&Pod]) -> HashMap<String, Option<String>> {

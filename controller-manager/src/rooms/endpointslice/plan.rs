@@ -9,6 +9,7 @@ use k8s_openapi::api::discovery::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::source::{self, Family, HEADLESS, Port};
+use super::topology::{self, Shares};
 use crate::kit::meta::{Labels, controller_ref, label, name, uid};
 use crate::kit::{Plan, Write, pods};
 
@@ -23,12 +24,25 @@ pub struct Observed<'a> {
     pub pods: Vec<&'a Pod>,
     pub slices: Vec<&'a EndpointSlice>,
     pub zones: &'a HashMap<String, Option<String>>,
+    /// What each zone has of the nodes' CPU, where the Service wants hints by that.
+    pub shares: Option<&'a Shares>,
     pub max: usize,
 }
 
-/// The plan, and pods left out because their node is not known yet.
-pub fn plan(o: &Observed<'_>) -> (Plan, Vec<String>) {
-    let (wanted, homeless) = wanted(o);
+/// What is to be done, and what is to be said of it.
+pub struct Outcome {
+    pub plan: Plan,
+    /// Pods left out because their node is not known yet.
+    pub homeless: Vec<String>,
+    /// For each family whether endpoints have hints by zone, or why not; `None` if nobody asked for them.
+    pub hinted: Vec<(Family, Option<Result<(), String>>)>,
+}
+
+/// Plans.
+pub fn plan(o: &Observed<'_>) -> Outcome {
+    let (mut wanted, homeless) = wanted(o);
+    let families = source::families(o.service).into_iter();
+    let hinted = families.map(|family| (family, hint_zones(o, family, &mut wanted))).collect();
     let mut plan = Plan::because(format!("{} pods in {} groups of ports", o.pods.len(), wanted.len()));
     let mut change = Change::default();
     for family in source::families(o.service) {
@@ -42,7 +56,15 @@ pub fn plan(o: &Observed<'_>) -> (Plan, Vec<String>) {
     }
     change.reuse_names();
     change.write(o, &mut plan);
-    (plan, homeless)
+    Outcome { plan, homeless, hinted }
+}
+
+/// Spreads the endpoints of a family over the zones, if the Service wants that.
+fn hint_zones(o: &Observed<'_>, family: Family, wanted: &mut Groups) -> Option<Result<(), String>> {
+    let shares = o.shares?;
+    let groups = wanted.iter_mut().filter(|((f, _), _)| *f == family);
+    let mut endpoints: Vec<&mut Endpoint> = groups.flat_map(|(_, endpoints)| endpoints.iter_mut()).collect();
+    Some(topology::hint(&mut endpoints, shares))
 }
 
 type Groups = BTreeMap<(Family, Vec<Port>), Vec<Endpoint>>;

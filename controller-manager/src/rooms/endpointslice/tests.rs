@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::json;
 
-use super::plan::{Observed, plan};
+use super::plan::{Observed, Outcome, plan};
 use crate::kit::Step;
 use crate::kit::write::Verb;
 use crate::testing::pod;
@@ -43,9 +43,10 @@ impl World {
             pods: pods.iter().collect(),
             slices: self.slices.iter().collect(),
             zones: &zones,
+            shares: None,
             max: self.max,
         };
-        let (plan, homeless) = plan(&observed);
+        let Outcome { plan, homeless, .. } = plan(&observed);
         let mut text: String = plan.to_string().lines().skip(1).map(|l| format!("{l}\n")).collect();
         for step in plan.steps {
             let (Step::Write(w) | Step::Vanishing(w)) = step else { continue };

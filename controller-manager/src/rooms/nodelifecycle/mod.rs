@@ -1,5 +1,6 @@
 //! Nodes that fall silent: their conditions become Unknown, they are tainted, and their pods count as not ready.
 
+mod instruments;
 mod observe;
 mod plan;
 mod zones;

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::instruments::Instruments;
 use super::plan::{self, Permit, condition, ready};
 use super::zones::{Rates, Zones, zone};
 use crate::kit::meta::{created, name, until};
@@ -43,6 +44,7 @@ struct Room {
     zones: Mutex<Zones>,
     /// Nodes whose pods were marked not ready since they were last ready.
     marked: Mutex<HashSet<String>>,
+    instruments: Instruments,
 }
 
 /// Starts the controller.
@@ -62,6 +64,7 @@ pub fn start(context: Context) {
         probes: Mutex::default(),
         zones: Mutex::new(Zones::new(rates)),
         marked: Mutex::default(),
+        instruments: Instruments::new(&context.metrics),
         context: context.clone(),
     });
     let queue: Queue<Key> = Queue::new();
@@ -81,8 +84,8 @@ pub fn start(context: Context) {
             q.add(Key::of(&*node));
         }
     });
-    let watcher = room.clone();
-    context.tasks.spawn("node monitor", async move { watcher.monitor().await });
+    let (watcher, q) = (room.clone(), queue.clone());
+    context.tasks.spawn("node monitor", async move { watcher.monitor(&q).await });
     context.run(Options::new("node-lifecycle-controller", WORKERS), queue, move |key| {
         let room = room.clone();
         async move { room.sync(key).await }
@@ -110,7 +113,7 @@ impl Room {
     }
 
     /// Looks at the clock: silence makes no event of its own. Reads caches only.
-    async fn monitor(&self) {
+    async fn monitor(&self, queue: &Queue<Key>) {
         self.nodes.synced().await;
         self.leases.synced().await;
         let mut ticks =
@@ -118,10 +121,15 @@ impl Room {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let began = Instant::now();
             let nodes = self.nodes.list();
             let silent: Vec<_> = nodes.iter().filter_map(|n| self.check(n).map(|w| (n.clone(), w))).collect();
             futures::future::join_all(silent.iter().map(|(node, write)| self.tell(node, write))).await;
-            self.count_zones();
+            if self.count_zones() {
+                // Taints go from all nodes when all zones are down, and may come again when one is back.
+                self.nodes.keys().into_iter().for_each(|k| queue.add(k));
+            }
+            self.instruments.round.observe(began.elapsed().as_secs_f64());
         }
     }
 
@@ -173,17 +181,21 @@ impl Room {
         }
     }
 
-    fn count_zones(&self) {
+    /// Counts the zones anew; says whether "all are down" has just begun or ended.
+    fn count_zones(&self) -> bool {
         let nodes = self.nodes.list();
         let mut zones = self.zones.lock();
-        if !zones.count(nodes.iter().map(|n| &**n)) {
-            return;
+        let changed = zones.count(nodes.iter().map(|n| &**n));
+        self.instruments.zones(&zones);
+        if !changed {
+            return false;
         }
         tracing::info!(all_down = zones.all_down, "the state of all zones changed");
         if !zones.all_down {
             // We may have been cut off ourselves: everyone starts afresh.
             self.probes.lock().values_mut().for_each(|p| p.at = Instant::now());
         }
+        true
     }
 
     async fn sync(&self, key: Key) -> Outcome {
@@ -198,13 +210,19 @@ impl Room {
             false if self.zones.lock().all_down => Permit::AllDown,
             false => Permit::Granted,
         };
+        let evicts = permit == Permit::Granted && plan::needs_permit(&node);
         match plan::plan(&node, permit, Timestamp::now()).apply(&self.context).await {
             Err(error)
                 if error.downcast_ref::<crate::kit::write::Failure>().is_some_and(|f| f.not_found()) =>
             {
                 Ok(None)
             }
-            other => other,
+            other => {
+                if evicts && other.is_ok() {
+                    self.instruments.evicted(&zone(&node));
+                }
+                other
+            }
         }
     }
 

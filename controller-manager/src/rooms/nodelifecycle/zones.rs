@@ -28,7 +28,10 @@ pub enum State {
 /// The zone of a node.
 pub fn zone(node: &Node) -> String {
     let part = |key: &str| label(&node.metadata, key).unwrap_or_default();
-    format!("{}:\0:{}", part("topology.kubernetes.io/region"), part("topology.kubernetes.io/zone"))
+    match (part("topology.kubernetes.io/region"), part("topology.kubernetes.io/zone")) {
+        ("", "") => String::new(),
+        (region, zone) => format!("{region}:\0:{zone}"),
+    }
 }
 
 fn state(ready: usize, not_ready: usize, rates: &Rates) -> State {
@@ -43,6 +46,8 @@ fn state(ready: usize, not_ready: usize, rates: &Rates) -> State {
 
 struct Zone {
     state: State,
+    ready: usize,
+    not_ready: usize,
     rate: f64,
     next: Instant,
 }
@@ -78,11 +83,17 @@ impl Zones {
                 State::Partial => 0.0,
                 _ => self.rates.normal,
             };
-            let zone = self.zones.entry(name).or_insert(Zone { state, rate, next: now });
+            let zone = self.zones.entry(name).or_insert(Zone { state, ready, not_ready, rate, next: now });
             (zone.state, zone.rate) = (state, rate);
+            (zone.ready, zone.not_ready) = (ready, not_ready);
         }
         let all_down = !self.zones.is_empty() && self.zones.values().all(|z| z.state == State::Full);
         std::mem::replace(&mut self.all_down, all_down) != all_down
+    }
+
+    /// Each zone with its nodes that are ready and those that are not.
+    pub fn sizes(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.zones.iter().map(|(name, z)| (name.as_str(), z.ready, z.not_ready))
     }
 
     /// Whether one more node of a zone may be given up now.
@@ -94,6 +105,8 @@ impl Zones {
         let normal = self.rates.normal;
         let zone = self.zones.entry(name.to_string()).or_insert(Zone {
             state: State::Normal,
+            ready: 0,
+            not_ready: 0,
             rate: normal,
             next: now,
         });

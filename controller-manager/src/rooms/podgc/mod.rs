@@ -10,10 +10,12 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Api;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::kit::meta::created;
+use crate::kit::meta::{created, namespace};
 use crate::kit::write::Format;
 use crate::kit::{Context, Write, pods};
 
@@ -29,6 +31,8 @@ struct Room {
     pods: Cache<Pod>,
     /// Nodes that pods name and the cache does not have, since when.
     missing: Mutex<HashMap<String, Instant>>,
+    deleted: Family<[(&'static str, String); 2], Counter>,
+    failed: Family<[(&'static str, String); 2], Counter>,
 }
 
 /// Starts the collector.
@@ -37,6 +41,16 @@ pub fn start(context: Context) {
         nodes: context.nodes(),
         pods: context.pods(),
         missing: Mutex::default(),
+        deleted: context.metrics.register(
+            "pod_gc_collector_force_delete_pods",
+            "Number of pods that are being forcefully deleted since the Pod GC Controller started",
+            Family::default(),
+        ),
+        failed: context.metrics.register(
+            "pod_gc_collector_force_delete_pod_errors",
+            "Number of errors encountered when forcefully deleting the pods since the Pod GC Controller started",
+            Family::default(),
+        ),
         context: context.clone(),
     };
     context.tasks.spawn("pod-garbage-collector-controller", async move {
@@ -58,6 +72,18 @@ enum Why {
     OutOfService,
     Orphaned,
     Unscheduled,
+}
+
+impl Why {
+    /// As the metrics call it.
+    fn label(self) -> &'static str {
+        match self {
+            Why::Terminated => "terminated",
+            Why::OutOfService => "out-of-service",
+            Why::Orphaned => "orphaned",
+            Why::Unscheduled => "unscheduled",
+        }
+    }
 }
 
 /// What to collect, not asking about orphans yet. Finished pods beyond the threshold go, evicted ones first, then the
@@ -96,7 +122,11 @@ impl Room {
         let threshold = self.context.config.terminated_pod_gc_threshold;
         let plan = plan(&all, threshold, |n| self.out_of_service(n), |n| gone.iter().any(|g| g == n));
         for (pod, why) in plan {
+            let labels =
+                [("namespace", namespace(&pod.metadata).to_string()), ("reason", why.label().to_string())];
+            self.deleted.get_or_create(&labels).inc();
             if let Err(failure) = self.collect(pod, why).await {
+                self.failed.get_or_create(&labels).inc();
                 tracing::warn!(pod = pods::key(pod), %failure, "pod could not be collected");
             }
         }

@@ -1,6 +1,6 @@
 //! Pods that do not tolerate a NoExecute taint of their node, or not for ever, are deleted.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::kit::nodes::tolerates;
@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
 
 use crate::kit::meta::{created, until};
@@ -23,9 +25,14 @@ struct Room {
     context: Context,
     nodes: Cache<Node>,
     pods: Cache<Pod>,
-    /// Pods that were told they will go.
-    doomed: Mutex<HashSet<Key>>,
+    /// When pods that may stay a while will go.
+    doomed: Mutex<HashMap<Key, Timestamp>>,
+    deletions: Counter,
+    /// From the moment a pod had to go until it was deleted.
+    latency: Histogram,
 }
+
+const LATENCIES: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0];
 
 /// Starts the controller. Keys are pods.
 pub fn start(context: Context) {
@@ -33,6 +40,16 @@ pub fn start(context: Context) {
         nodes: context.nodes(),
         pods: context.pods(),
         doomed: Mutex::default(),
+        deletions: context.metrics.register(
+            "taint_eviction_controller_pod_deletions",
+            "Total number of Pods deleted by TaintEvictionController since its start",
+            Counter::default(),
+        ),
+        latency: context.metrics.register(
+            "taint_eviction_controller_pod_deletion_duration_seconds",
+            "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion",
+            Histogram::new(LATENCIES),
+        ),
         context: context.clone(),
     });
     let queue: Queue<Key> = Queue::new();
@@ -66,7 +83,19 @@ fn no_execute(node: &Node) -> Vec<Taint> {
 #[derive(Debug, PartialEq)]
 enum Fate {
     Stays,
+    GoesNow,
     GoesAt(Timestamp),
+}
+
+impl Fate {
+    /// With a time set before: that stands, whatever taints or tolerations have come since, as long as the pod may
+    /// stay for a while at all.
+    fn kept(self, before: Option<Timestamp>) -> Self {
+        match (self, before) {
+            (Fate::GoesAt(_), Some(at)) => Fate::GoesAt(at),
+            (fate, _) => fate,
+        }
+    }
 }
 
 /// The shortest of the tolerations used decides, counted from the newest taint or the pod's own beginning.
@@ -78,15 +107,20 @@ fn fate(taints: &[Taint], tolerations: &[Toleration], pod_since: Timestamp, now:
     for taint in taints {
         let mut using = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
         if using.peek().is_none() {
-            return Fate::GoesAt(now);
+            return Fate::GoesNow;
         }
         for seconds in using.filter_map(|t| t.toleration_seconds) {
             shortest = Some(shortest.map_or(seconds, |s| s.min(seconds)));
         }
     }
     let Some(seconds) = shortest else { return Fate::Stays };
-    let since = taints.iter().filter_map(|t| t.time_added.as_ref()).map(|t| t.0).max().unwrap_or(now);
-    Fate::GoesAt(since.max(pod_since) + SignedDuration::from_secs(seconds.max(0)))
+    let begin = since(taints).unwrap_or(now).max(pod_since);
+    Fate::GoesAt(begin + SignedDuration::from_secs(seconds.max(0)))
+}
+
+/// When the newest of the taints was added.
+fn since(taints: &[Taint]) -> Option<Timestamp> {
+    taints.iter().filter_map(|t| t.time_added.as_ref()).map(|t| t.0).max()
 }
 
 impl Room {
@@ -102,23 +136,26 @@ impl Room {
         }
         let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
         let now = Timestamp::now();
-        match fate(&no_execute(&node), tolerations, created(&pod.metadata), now) {
+        let before = self.doomed.lock().get(&key).copied();
+        match fate(&no_execute(&node), tolerations, created(&pod.metadata), now).kept(before) {
             Fate::Stays => {
-                if self.doomed.lock().remove(&key) {
+                if self.doomed.lock().remove(&key).is_some() {
                     let message = format!("Cancelling deletion of Pod {key}");
                     self.context.recorder.normal(&reference(&*pod), "TaintManagerEviction", message);
                 }
                 Ok(None)
             }
             Fate::GoesAt(at) if at > now => {
-                self.doomed.lock().insert(key);
+                self.doomed.lock().insert(key, at);
                 Ok(Some(until(at, now)))
             }
-            Fate::GoesAt(_) => self.evict(&key, &pod).await,
+            Fate::GoesAt(at) => self.evict(&key, &pod, at).await,
+            Fate::GoesNow => self.evict(&key, &pod, since(&no_execute(&node)).unwrap_or(now)).await,
         }
     }
 
-    async fn evict(&self, key: &Key, pod: &Pod) -> Outcome {
+    /// Deletes a pod that had to go at `due`.
+    async fn evict(&self, key: &Key, pod: &Pod, due: Timestamp) -> Outcome {
         self.doomed.lock().remove(key);
         let message = format!("Marking for deletion Pod {key}");
         self.context.recorder.normal(&reference(pod), "TaintManagerEviction", message);
@@ -134,6 +171,8 @@ impl Room {
                 other => drop(other?),
             }
         }
+        self.deletions.inc();
+        self.latency.observe(until(Timestamp::now(), due).as_secs_f64());
         Ok(None)
     }
 }
@@ -163,16 +202,28 @@ mod tests {
         let go = |t: &[Taint], o: &[Toleration]| fate(t, o, old, now());
         let at = |t: &str| Fate::GoesAt(time(t).0);
         assert_eq!(go(&[], &[]), Fate::Stays);
-        assert_eq!(go(&[taint("a")], &[]), Fate::GoesAt(now()));
+        assert_eq!(go(&[taint("a")], &[]), Fate::GoesNow);
         assert_eq!(go(&[taint("a")], &[toleration("a", None)]), Fate::Stays);
         assert_eq!(go(&[taint("a")], &[toleration("a", Some(300))]), at("2026-01-01T10:03:00Z"));
         assert_eq!(
             go(&[taint("a"), taint("b")], &[toleration("a", Some(300)), toleration("b", Some(10))]),
             at("2026-01-01T09:58:10Z")
         );
-        assert_eq!(go(&[taint("a"), taint("b")], &[toleration("a", Some(300))]), Fate::GoesAt(now()));
+        assert_eq!(go(&[taint("a"), taint("b")], &[toleration("a", Some(300))]), Fate::GoesNow);
         let young = fate(&[taint("a")], &[toleration("a", Some(60))], time("2026-01-01T09:59:30Z").0, now());
         assert_eq!(young, at("2026-01-01T10:00:30Z"));
+    }
+
+    #[test]
+    fn a_time_once_set_stands() {
+        let (early, late) = (time("2026-01-01T10:00:30Z").0, time("2026-01-01T10:05:00Z").0);
+        assert_eq!(Fate::GoesAt(early).kept(Some(late)), Fate::GoesAt(late));
+        assert_eq!(Fate::GoesAt(late).kept(Some(early)), Fate::GoesAt(early));
+        assert_eq!(Fate::GoesAt(late).kept(None), Fate::GoesAt(late));
+        assert_eq!(
+            (Fate::GoesNow.kept(Some(late)), Fate::Stays.kept(Some(late))),
+            (Fate::GoesNow, Fate::Stays)
+        );
     }
 
     #[test]
