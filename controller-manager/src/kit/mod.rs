@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod plan;
 pub mod pods;
 pub mod seen;
+pub mod storage;
 pub mod template;
 pub mod write;
 
