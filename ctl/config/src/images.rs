@@ -9,6 +9,7 @@ pub const DEFAULT_IMAGE_REPOSITORY: &str = "coxswain.local";
 pub fn images(cluster: &ClusterConfiguration) -> Vec<String> {
     let mut all = vec![pause_image(cluster)];
     all.extend(dns_image(cluster));
+    all.push(local_path_image(cluster));
     all
 }
 
@@ -26,6 +27,11 @@ pub fn dns_image(cluster: &ClusterConfiguration) -> Option<String> {
     let from = repository(if own.is_empty() { &cluster.image_repository } else { own });
     let tag = if cluster.dns.image_tag.is_empty() { "1" } else { &cluster.dns.image_tag };
     Some(format!("{from}/dns:{tag}"))
+}
+
+/// The image of what makes volumes out of the nodes' disks.
+pub fn local_path_image(cluster: &ClusterConfiguration) -> String {
+    format!("{}/local-path:1", repository(&cluster.image_repository))
 }
 
 /// Upstream's registry holds none of our images, so naming it means the same as naming none.
@@ -47,7 +53,7 @@ mod tests {
                 ClusterConfiguration { image_repository: repository.into(), ..Default::default() };
             cluster.dns.image_repository = dns.into();
             cluster.dns.image_tag = tag.into();
-            images(&cluster).join(" ")
+            images(&cluster)[..2].join(" ")
         };
         assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
         assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
@@ -55,6 +61,6 @@ mod tests {
         assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2");
         let mut without = ClusterConfiguration::default();
         without.dns.disabled = true;
-        assert_eq!(images(&without), ["coxswain.local/pause:1"]);
+        assert_eq!(images(&without), ["coxswain.local/pause:1", "coxswain.local/local-path:1"]);
     }
 }

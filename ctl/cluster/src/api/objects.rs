@@ -13,6 +13,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const SYSTEM: &str = "kube-system";
 const BOOTSTRAP: &str = include_str!("../../../../deploy/manifests/bootstrap.yaml");
 const DNS: &str = include_str!("../../../../deploy/manifests/dns.yaml");
+const LOCAL_PATH: &str = include_str!("../../../../deploy/manifests/local-path.yaml");
 /// The annotation that says a ConfigMap's document was made, not given by the user.
 const HASH: &str = "kubeadm.kubernetes.io/component-config.hash";
 
@@ -165,6 +166,18 @@ pub fn dns(ip: &str, domain: &str, image: Option<&str>) -> Result<Vec<Value>> {
     Ok(all)
 }
 
+/// What makes volumes out of the nodes' disks, and the class that asks for them.
+///
+/// # Errors
+/// When the built-in manifest is damaged.
+pub fn local_path(image: &str) -> Result<Vec<Value>> {
+    let mut all = documents(LOCAL_PATH)?;
+    for container in all.iter_mut().filter_map(|o| o.pointer_mut("/spec/template/spec/containers/0")) {
+        container["image"] = json!(image);
+    }
+    Ok(all)
+}
+
 /// Its own address, when it isn't the usual one; one of IPv6 is of a cluster where it must listen on more than IPv4.
 fn add_address(container: &mut Value, ip: &str) {
     let Some(args) = container["args"].as_array_mut().filter(|_| ip != "10.96.0.10") else { return };
@@ -272,6 +285,7 @@ mod tests {
             bootstrap_rights().unwrap(),
             network("10.0.0.0/8", &[]).unwrap(),
             dns("10.0.0.10", "x.y", None).unwrap(),
+            local_path("r/local-path:2").unwrap(),
         ]
         .concat();
         all.extend(

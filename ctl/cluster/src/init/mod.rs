@@ -263,7 +263,7 @@ mod tests {
             kubeconfig/controller-manager, kubeconfig/scheduler, balancer, etcd/local, control-plane/apiserver, \
             control-plane/controller-manager, control-plane/scheduler, kubelet-start, wait-control-plane, \
             upload-config/kubeadm, upload-config/kubelet, upload-certs, mark-control-plane, bootstrap-token, \
-            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, rotation, \
+            kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, addon/local-path, rotation, \
             show-join-command";
         assert_eq!(names, want);
     }

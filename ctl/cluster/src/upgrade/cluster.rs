@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use coxctl_config::{
     ClusterConfiguration, Patches, cluster_document, default_cluster, images, read_cluster, service_address,
 };
+use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, ListParams};
@@ -96,6 +97,12 @@ pub async fn objects(run: &Run) -> Result<()> {
     let addons = !run.args.skips("addon");
     if addons {
         all.extend(dns(&cluster, run.patches.as_ref())?);
+        // Who left it out, or has something else, keeps it so.
+        let sets: Api<DaemonSet> = Api::namespaced(run.client.clone(), "kube-system");
+        let there = tokio::time::timeout(api::CALL, sets.get_opt("coxswain-local-path")).await;
+        if matches!(there, Ok(Ok(Some(_)))) {
+            all.extend(objects::local_path(&images::local_path_image(&cluster))?);
+        }
     }
     api::apply_all(&run.client, all, LIMIT).await?;
     if addons {
