@@ -170,7 +170,8 @@ mod tests {
     fn only_empty_leftovers_are_swept() {
         let root = tempfile::tempdir().unwrap();
         let uid = |n: u8| format!("00000000-0000-4000-8000-00000000000{n}");
-        let names = [format!("a-{}", uid(1)), format!("b-{}", uid(2)), format!("c-{}", uid(3)), "d".to_string()];
+        let names =
+            [format!("a-{}", uid(1)), format!("b-{}", uid(2)), format!("c-{}", uid(3)), "d".to_string()];
         names.iter().for_each(|n| fs::create_dir(root.path().join(n)).unwrap());
         fs::write(root.path().join(&names[2]).join("f"), "x").unwrap();
         let known = uid(2);

@@ -74,9 +74,9 @@ pub fn node_label(node: &str) -> String {
         return node.to_owned();
     }
     // FNV-1a, so that two long names that begin alike stay two.
-    let hash = node.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = node
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{}-{hash:016x}", cut(node, LABEL_LIMIT - 17).trim_end_matches(['-', '.']))
 }
 
@@ -300,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_claim_is_given_a_directory_on_its_node() {
-        let ForClaim::Make { directory, volume } = claim(&claim_with(json!({})), Some(&class()), &here()) else {
+        let ForClaim::Make { directory, volume } = claim(&claim_with(json!({})), Some(&class()), &here())
+        else {
             panic!("nothing made");
         };
         assert_eq!(directory, format!("data-{UID}"));
@@ -329,9 +330,14 @@ mod tests {
         assert_eq!(say(json!({"spec": {"volumeName": "v"}})), "it has its volume");
         let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
         assert_eq!(say(going), "it is being deleted");
-        assert!(say(json!({"spec": {"accessModes": ["ReadWriteMany"]}})).starts_with("refused: only the access"));
+        assert!(
+            say(json!({"spec": {"accessModes": ["ReadWriteMany"]}})).starts_with("refused: only the access")
+        );
         assert!(say(json!({"spec": {"volumeMode": "Block"}})).starts_with("refused: volumeMode"));
-        assert!(say(json!({"spec": {"selector": {"matchLabels": {}}}})).starts_with("refused: claim.spec.selector"));
+        assert!(
+            say(json!({"spec": {"selector": {"matchLabels": {}}}}))
+                .starts_with("refused: claim.spec.selector")
+        );
         assert!(say(json!({"metadata": {"uid": "../../etc"}})).starts_with("refused: it has no usable"));
         let gone = claim(&claim_with(json!({})), None, &here());
         assert_eq!(gone, ForClaim::Refuse("its storage class does not exist".into()));
@@ -361,12 +367,25 @@ mod tests {
         let kept = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}, "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
         assert_eq!(of(kept), ForVolume::LetGo);
         assert!(matches!(of(json!({"metadata": {"labels": {NODE_LABEL: "n2"}}})), ForVolume::Nothing(_)));
-        assert!(matches!(of(json!({"metadata": {"annotations": {PROVISIONED_BY: "x"}}})), ForVolume::Nothing(_)));
+        assert!(matches!(
+            of(json!({"metadata": {"annotations": {PROVISIONED_BY: "x"}}})),
+            ForVolume::Nothing(_)
+        ));
     }
 
     #[test]
     fn nothing_is_deleted_that_is_not_where_it_would_be() {
-        for path in ["/data", "/data/", "/", "", "/etc", "/data/other", "/data/../etc", &format!("/data/data-{UID}/sub"), &format!("/data/x/../data-{UID}")] {
+        for path in [
+            "/data",
+            "/data/",
+            "/",
+            "",
+            "/etc",
+            "/data/other",
+            "/data/../etc",
+            &format!("/data/data-{UID}/sub"),
+            &format!("/data/x/../data-{UID}"),
+        ] {
             let found = volume(&made(json!({"spec": {"local": {"path": path}}})), &here());
             assert!(matches!(found, ForVolume::Refuse(_)), "{path}: {found:?}");
         }

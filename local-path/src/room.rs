@@ -15,8 +15,8 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use serde_json::json;
 
 use crate::config::Flags;
-use crate::plan::{self, ForClaim, ForVolume, Here, NODE_LABEL, SELECTED_NODE, node_label};
 use crate::disk;
+use crate::plan::{self, ForClaim, ForVolume, Here, NODE_LABEL, SELECTED_NODE, node_label};
 
 const CALL: Duration = Duration::from_secs(15);
 /// After a node was found too full, so long until a claim that stays is looked at again.
@@ -118,9 +118,7 @@ fn wake(room: &Arc<Room>, queue: &Queue<Item>) {
     });
 }
 
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-) -> Result<T> {
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
     Ok(tokio::task::spawn_blocking(work).await.context("the disk's thread")??)
 }
 
@@ -269,7 +267,8 @@ impl Room {
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
         let uid = volume.metadata.uid.as_deref();
         // By the strategic patch a finalizer is named, not counted: others may come and go meanwhile.
-        let patch = json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [plan::FINALIZER]}});
+        let patch =
+            json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [plan::FINALIZER]}});
         match within(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await {
             Err(error) if is_code(&error, 404) || is_code(&error, 409) => Ok(()),
             other => other.map(drop),

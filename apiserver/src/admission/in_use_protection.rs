@@ -59,7 +59,10 @@ mod tests {
             (json!({}), json!({"metadata": {"finalizers": ["f"]}})),
             (json!({"metadata": {"finalizers": null}}), json!({"metadata": {"finalizers": ["f"]}})),
             (json!({"metadata": {"finalizers": ["a"]}}), json!({"metadata": {"finalizers": ["a", "f"]}})),
-            (json!({"metadata": {"finalizers": ["f", "a"]}}), json!({"metadata": {"finalizers": ["f", "a"]}})),
+            (
+                json!({"metadata": {"finalizers": ["f", "a"]}}),
+                json!({"metadata": {"finalizers": ["f", "a"]}}),
+            ),
         ] {
             let mut object = before;
             add(&mut object, "f");

@@ -131,10 +131,11 @@ mod tests {
 
     #[test]
     fn claims_of_a_pod() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [], "volumes": [
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [], "volumes": [
             {"name": "a", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "b", "emptyDir": {}},
             {"name": "c", "ephemeral": {}}]}}))
-        .unwrap();
+            .unwrap();
         let used: Vec<String> = claims_of(&pod).into_iter().map(|u| u.name).collect();
         assert_eq!(used, ["data", "p-c"]);
     }
@@ -142,8 +143,11 @@ mod tests {
     #[test]
     fn the_newest_default_class_counts() {
         let class = |name: &str, at: &str, mark: &str| {
-            Arc::new(serde_json::from_value::<StorageClass>(json!({"provisioner": "p", "metadata": {
-                "name": name, "creationTimestamp": at, "annotations": {DEFAULT_CLASS: mark}}})).unwrap())
+            Arc::new(
+                serde_json::from_value::<StorageClass>(json!({"provisioner": "p", "metadata": {
+                "name": name, "creationTimestamp": at, "annotations": {DEFAULT_CLASS: mark}}}))
+                .unwrap(),
+            )
         };
         let all = [
             class("a", "2025-01-01T00:00:00Z", "true"),

@@ -54,7 +54,9 @@ pub fn volumes(dir: &Path) -> Report {
     match fs::remove_dir(dir) {
         Ok(()) => report.removed.push(dir.display().to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(_) => report.left.push((dir.display().to_string(), "the data of volumes, yours to remove".into())),
+        Err(_) => {
+            report.left.push((dir.display().to_string(), "the data of volumes, yours to remove".into()))
+        }
     }
     report
 }

@@ -56,7 +56,8 @@ pub async fn ready(
     })?;
     if v.ephemeral.is_some() && !owned_by(&claim, pod) {
         let pod = pod.metadata.name.as_deref().unwrap_or_default();
-        let why = format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)");
+        let why =
+            format!("PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)");
         return Err(unprocessed(why, None));
     }
     let volume = bound(&claim).map_err(|e| unprocessed(e, Some(name.to_owned())))?;
@@ -170,8 +171,7 @@ fn found(volume: &PersistentVolume, node: Option<&Node>) -> Result<Found, String
         }
         false => Err(format!("path {:?} does not exist", local.path)),
     };
-    let failed =
-        |e| format!("MountVolume.NewMounter initialization failed for volume \"{name}\" : {e}");
+    let failed = |e| format!("MountVolume.NewMounter initialization failed for volume \"{name}\" : {e}");
     Ok(Found { ready: ready.map_err(failed)?, owned: !is_block(volume), volume: name })
 }
 
@@ -187,9 +187,8 @@ fn device(path: &str) -> Result<Ready, String> {
 /// Whether the volume is meant for this node; without knowledge of the node only what is meant for all is.
 fn reaches(volume: &PersistentVolume, node: Option<&Node>) -> bool {
     let affinity = volume.spec.as_ref().and_then(|s| s.node_affinity.as_ref()?.required.as_ref());
-    affinity.is_none_or(|required| {
-        required.node_selector_terms.iter().any(|t| node.is_some_and(|n| term(t, n)))
-    })
+    affinity
+        .is_none_or(|required| required.node_selector_terms.iter().any(|t| node.is_some_and(|n| term(t, n))))
 }
 
 fn term(term: &NodeSelectorTerm, node: &Node) -> bool {
@@ -259,7 +258,8 @@ mod tests {
         let here = dir.path().display();
         let local = found(&volume_of(&format!("{{local: {{path: {here}}}}}")), None).unwrap();
         assert_eq!((local.ready.path.as_path(), local.owned), (dir.path(), true));
-        let host = found(&volume_of(&format!("{{hostPath: {{path: {here}, type: Directory}}}}")), None).unwrap();
+        let host =
+            found(&volume_of(&format!("{{hostPath: {{path: {here}, type: Directory}}}}")), None).unwrap();
         assert!(!host.owned);
         let error = |text: &str| found(&volume_of(text), None).unwrap_err();
         assert_eq!(
@@ -267,7 +267,10 @@ mod tests {
             "MountVolume.NewMounter initialization failed for volume \"pv\" : path \"/no/such\" does not exist"
         );
         assert!(error("{nfs: {server: s, path: /}}").contains("no volume plugin matched"));
-        assert!(error(&format!("{{volumeMode: Block, local: {{path: {here}}}}}")).contains("is not a block device"));
+        assert!(
+            error(&format!("{{volumeMode: Block, local: {{path: {here}}}}}"))
+                .contains("is not a block device")
+        );
     }
 
     #[test]
@@ -277,11 +280,19 @@ mod tests {
                 "{{local: {{path: /}}, nodeAffinity: {{required: {{nodeSelectorTerms: [{terms}]}}}}}}"
             ))
         };
-        let node: Node = serde_yaml::from_str("{metadata: {name: n, labels: {kubernetes.io/hostname: n}}}").unwrap();
-        let host = |value: &str| format!("{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{value}]}}]}}");
+        let node: Node =
+            serde_yaml::from_str("{metadata: {name: n, labels: {kubernetes.io/hostname: n}}}").unwrap();
+        let host = |value: &str| {
+            format!(
+                "{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{value}]}}]}}"
+            )
+        };
         assert!(reaches(&only(&host("n")), Some(&node)));
         assert!(reaches(&only(&format!("{}, {}", host("m"), host("n"))), Some(&node)));
-        assert!(reaches(&only("{matchFields: [{key: metadata.name, operator: In, values: [n]}]}"), Some(&node)));
+        assert!(reaches(
+            &only("{matchFields: [{key: metadata.name, operator: In, values: [n]}]}"),
+            Some(&node)
+        ));
         assert!(!reaches(&only("{}"), Some(&node)));
         let error = found(&only(&host("m")), Some(&node)).unwrap_err();
         assert_eq!(
@@ -301,6 +312,8 @@ mod tests {
         let (block, files) = (volume_of("{volumeMode: Block}"), volume_of("{}"));
         assert!(mode_objection(&mounts, "v", &block).is_some_and(|w| w.ends_with("in volumeMounts")));
         assert!(mode_objection(&devices, "v", &files).is_some_and(|w| w.ends_with("in volumeDevices")));
-        assert!(mode_objection(&mounts, "v", &files).is_none() && mode_objection(&devices, "v", &block).is_none());
+        assert!(
+            mode_objection(&mounts, "v", &files).is_none() && mode_objection(&devices, "v", &block).is_none()
+        );
     }
 }

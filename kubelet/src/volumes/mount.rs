@@ -83,9 +83,10 @@ impl Mounter<'_> {
                 (Some((name, read_only)), Some(client)) => {
                     self.claimed(client, volume, &name, read_only).await?
                 }
-                _ => self.mount(volume, &mut out.again_at).await.map_err(|e| {
-                    format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name)
-                })?,
+                _ => self
+                    .mount(volume, &mut out.again_at)
+                    .await
+                    .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?,
             };
             out.volumes.insert(volume.name.clone(), ready);
         }
@@ -109,7 +110,10 @@ impl Mounter<'_> {
             let context = self.pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
             let policy = context.and_then(|c| c.fs_group_change_policy.as_deref());
             give(&found.ready.path, gid, policy).map_err(|e| {
-                format!("MountVolume.SetUp failed for volume \"{}\" : applyFSGroup failed for vol {0}: {e}", found.volume)
+                format!(
+                    "MountVolume.SetUp failed for volume \"{}\" : applyFSGroup failed for vol {0}: {e}",
+                    found.volume
+                )
             })?;
         }
         Ok(Ready { read_only: read_only || found.ready.read_only, ..found.ready })

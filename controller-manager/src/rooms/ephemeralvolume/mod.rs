@@ -21,8 +21,7 @@ struct Room {
 
 /// Starts the controller.
 pub fn start(context: Context) {
-    let room =
-        Arc::new(Room { pods: context.pods(), claims: context.caches.of(), context: context.clone() });
+    let room = Arc::new(Room { pods: context.pods(), claims: context.caches.of(), context: context.clone() });
     storage::index_pods(&room.pods);
     let queue = Queue::new();
     let q = queue.clone();

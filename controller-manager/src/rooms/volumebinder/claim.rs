@@ -85,12 +85,7 @@ fn give_class(claim: &PersistentVolumeClaim, class: &str) -> Plan {
 }
 
 /// Asks the class's provisioner for a volume. All are external: none is built in.
-fn provision(
-    claim: &PersistentVolumeClaim,
-    name: &str,
-    class: Option<&Arc<StorageClass>>,
-    plan: &mut Plan,
-) {
+fn provision(claim: &PersistentVolumeClaim, name: &str, class: Option<&Arc<StorageClass>>, plan: &mut Plan) {
     let fail = |plan: &mut Plan, message: String| {
         plan.event(reference(claim), Kind::Warning, "ProvisioningFailed", message);
     };

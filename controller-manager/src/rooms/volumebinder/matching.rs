@@ -83,10 +83,7 @@ pub fn objection(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Op
     }
     let rules = [
         (capacity(volume) < requested(claim), "requested PV is too small"),
-        (
-            volume_class(volume) != claim_class(claim).unwrap_or_default(),
-            "storageClassName does not match",
-        ),
+        (volume_class(volume) != claim_class(claim).unwrap_or_default(), "storageClassName does not match"),
         (attributes_differ(volume, claim), "VolumeAttributesClassName does not match"),
         (modes_differ(volume, claim), "incompatible volumeMode"),
         (!accessible(volume, claim), "incompatible accessMode"),

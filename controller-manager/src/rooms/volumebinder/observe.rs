@@ -105,7 +105,8 @@ fn wake(room: &Arc<Room>, queue: &Queue<Item>) {
         named.for_each(|n| q.add(Item::Volume(n.into())));
         // A change of the status alone concerns no volume; that a claim is gone, or another, does.
         let same = |e: &Event<PersistentVolumeClaim>| {
-            let uid = |c: &Option<Arc<PersistentVolumeClaim>>| c.as_ref().and_then(|c| c.metadata.uid.clone());
+            let uid =
+                |c: &Option<Arc<PersistentVolumeClaim>>| c.as_ref().and_then(|c| c.metadata.uid.clone());
             uid(&e.old) == uid(&e.new)
         };
         if !same(event) {
@@ -127,7 +128,9 @@ fn wake(room: &Arc<Room>, queue: &Queue<Item>) {
     });
     let q = queue.clone();
     room.pods.handle(move |event| {
-        let Some(pod) = event.new.as_ref().filter(|p| event.old.is_none() && node(p).is_none()) else { return };
+        let Some(pod) = event.new.as_ref().filter(|p| event.old.is_none() && node(p).is_none()) else {
+            return;
+        };
         for used in claims_of(pod) {
             q.add(Item::Claim(Key::new(&event.key.namespace, &used.name)));
         }

@@ -290,10 +290,14 @@ impl World {
                 return Err(format!("{volume} is bound to {other} and to {}", name(&claim.metadata)));
             }
             let holds = self.truth.volumes.get(volume);
-            if holds.is_some_and(|v| claim_ref(v).and_then(|r| r.uid.as_deref()) != Some(uid(&claim.metadata))) {
+            if holds
+                .is_some_and(|v| claim_ref(v).and_then(|r| r.uid.as_deref()) != Some(uid(&claim.metadata)))
+            {
                 return Err(format!("{} is bound to {volume}, which is another's", name(&claim.metadata)));
             }
-            if let Some(lost) = claim.status.as_ref().and_then(|s| s.phase.as_deref()).filter(|p| *p == "Lost") {
+            if let Some(lost) =
+                claim.status.as_ref().and_then(|s| s.phase.as_deref()).filter(|p| *p == "Lost")
+            {
                 return Err(format!("{} is {lost}", name(&claim.metadata)));
             }
         }
@@ -343,9 +347,11 @@ impl World {
             if can && !done {
                 return Err(format!("{} has no volume", name(&claim.metadata)));
             }
-            let held = self.truth.volumes.values().filter(|v| {
-                claim_ref(v).and_then(|r| r.uid.as_deref()) == Some(uid(&claim.metadata))
-            });
+            let held = self
+                .truth
+                .volumes
+                .values()
+                .filter(|v| claim_ref(v).and_then(|r| r.uid.as_deref()) == Some(uid(&claim.metadata)));
             if held.count() > 1 {
                 return Err(format!("two volumes are set aside for {}", name(&claim.metadata)));
             }

@@ -9,8 +9,8 @@ use super::{claim, volume};
 use crate::kit::Plan;
 use crate::kit::meta::name;
 use crate::kit::storage::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, DEFAULT_CLASS, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, claim_ref,
-    volume_name,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, DEFAULT_CLASS, PROVISIONED_BY, PROVISIONER, SELECTED_NODE,
+    claim_ref, volume_name,
 };
 
 fn note(object: &mut Value, key: &str, value: &str) {
@@ -96,7 +96,9 @@ pub fn class_of(text: &str) -> Arc<StorageClass> {
 }
 
 fn plan_of(claim: &PersistentVolumeClaim, volumes: &str, classes: &str, pods: &[&str]) -> Plan {
-    let lines = |t: &str| t.split('|').map(str::trim).filter(|l| !l.is_empty()).map(str::to_string).collect::<Vec<_>>();
+    let lines = |t: &str| {
+        t.split('|').map(str::trim).filter(|l| !l.is_empty()).map(str::to_string).collect::<Vec<_>>()
+    };
     let all: Vec<_> = lines(volumes).iter().map(|v| Arc::new(volume_of(v))).collect();
     let named = all.iter().find(|v| name(&v.metadata) == volume_name(claim)).cloned();
     let classes: Vec<_> = lines(classes).iter().map(|c| class_of(c)).collect();
@@ -135,7 +137,12 @@ fn which_volume() {
         c class=wait | a class=wait for=ns/c | a";
     for row in table.lines().filter(|l| !l.trim().is_empty()) {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        let plan = plan_of(&claim_of(cells[0]), &cells[1].replace('/', "|").replace("ns|", "ns/"), "wait p waits", &[]);
+        let plan = plan_of(
+            &claim_of(cells[0]),
+            &cells[1].replace('/', "|").replace("ns|", "ns/"),
+            "wait p waits",
+            &[],
+        );
         let text = line(&plan);
         let mut chosen = "-";
         for (at, step) in text.split("; ").enumerate() {
@@ -165,7 +172,13 @@ fn claims_without_a_volume() {
     check("c class=", "", "std p default", &[], none);
     check("c", "", "std p default", &[], "update pvc c: class std");
     check("c phase=", "", "", &[], &format!("{none}; update pvc/status c: Pending"));
-    check("c class=x", "", "", &[], "event Warning ProvisioningFailed: storageclass.storage.k8s.io \"x\" not found");
+    check(
+        "c class=x",
+        "",
+        "",
+        &[],
+        "event Warning ProvisioningFailed: storageclass.storage.k8s.io \"x\" not found",
+    );
     check(
         "c class=x",
         "",
@@ -173,12 +186,30 @@ fn claims_without_a_volume() {
         &[],
         "event Warning ProvisioningFailed: no volume plugin matched name: kubernetes.io/no-provisioner",
     );
-    check("c class=x", "", "x p.io/p", &[], "update pvc c: for p.io/p; event Normal ExternalProvisioning: Waiting for a volume to be created either by the external provisioner 'p.io/p' or manually");
+    check(
+        "c class=x",
+        "",
+        "x p.io/p",
+        &[],
+        "update pvc c: for p.io/p; event Normal ExternalProvisioning: Waiting for a volume to be created either by the external provisioner 'p.io/p' or manually",
+    );
     check("c class=x asked=p.io/p", "", "x p.io/p", &[], "event Normal ExternalProvisioning");
     let first = "event Normal WaitForFirstConsumer: waiting for first consumer to be created before binding";
     check("c class=x", "", "x p waits", &[], first);
-    check("c class=x", "", "x p waits", &["a"], "event Normal WaitForPodScheduled: waiting for pod a to be scheduled");
-    check("c class=x", "", "x p waits", &["a", "b"], "event Normal WaitForPodScheduled: waiting for pods a,b to be scheduled");
+    check(
+        "c class=x",
+        "",
+        "x p waits",
+        &["a"],
+        "event Normal WaitForPodScheduled: waiting for pod a to be scheduled",
+    );
+    check(
+        "c class=x",
+        "",
+        "x p waits",
+        &["a", "b"],
+        "event Normal WaitForPodScheduled: waiting for pods a,b to be scheduled",
+    );
     check("c class=x node=n", "", "x p waits", &[], "update pvc c: for p");
     check("c class=x deleting", "v class=x", "x p", &[], "");
 }
@@ -191,7 +222,8 @@ fn claims_that_name_their_volume() {
     };
     check("c volume=v", "", "");
     check("c volume=v", "v", "update pv v: for c");
-    let mismatch = |why: &str| format!("event Warning VolumeMismatch: Cannot bind to requested volume \"v\": {why}");
+    let mismatch =
+        |why: &str| format!("event Warning VolumeMismatch: Cannot bind to requested volume \"v\": {why}");
     check("c volume=v", "v size=1Mi", &mismatch("requested PV is too small"));
     check("c volume=v", "v class=x", &mismatch("storageClassName does not match"));
     check("c volume=v", "v block", &mismatch("incompatible volumeMode"));
@@ -215,10 +247,22 @@ fn bound_claims() {
     check("c volume=v done phase=Bound", "v for=ns/c:uid-c phase=Bound", "");
     check("c volume=v done phase=Bound deleting", "v for=ns/c:uid-c phase=Bound", "");
     check("c volume=v done phase=Bound", "v", "update pv v: for c");
-    check("c done phase=Bound", "", "update pvc/status c: Lost; event Warning ClaimLost: Bound claim has lost reference to PersistentVolume. Data on the volume is lost!");
-    check("c volume=v done phase=Bound", "", "update pvc/status c: Lost; event Warning ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!");
+    check(
+        "c done phase=Bound",
+        "",
+        "update pvc/status c: Lost; event Warning ClaimLost: Bound claim has lost reference to PersistentVolume. Data on the volume is lost!",
+    );
+    check(
+        "c volume=v done phase=Bound",
+        "",
+        "update pvc/status c: Lost; event Warning ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!",
+    );
     check("c volume=v done phase=Lost", "", "");
-    check("c volume=v done phase=Bound", "v for=ns/c:other", "update pvc/status c: Lost; event Warning ClaimMisbound: Two claims are bound to the same volume, this one is bound incorrectly");
+    check(
+        "c volume=v done phase=Bound",
+        "v for=ns/c:other",
+        "update pvc/status c: Lost; event Warning ClaimMisbound: Two claims are bound to the same volume, this one is bound incorrectly",
+    );
 }
 
 #[test]
@@ -258,10 +302,22 @@ fn volumes() {
     check("v for=ns/c:old phase=Bound", "c volume=v", "update pv/status v: Released");
     check("v for=ns/c:uid-c phase=Released", "", "");
     check("v for=ns/c:uid-c phase=Released policy=Delete by=p", "", "");
-    check("v for=ns/c:uid-c phase=Released policy=Delete", "", "update pv/status v: Failed; event Warning VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched");
+    check(
+        "v for=ns/c:uid-c phase=Released policy=Delete",
+        "",
+        "update pv/status v: Failed; event Warning VolumeFailedDelete: error getting deleter volume plugin for volume \"v\": no deletable volume plugin matched",
+    );
     check("v for=ns/c:uid-c phase=Failed policy=Delete", "", "");
-    check("v for=ns/c:uid-c phase=Released policy=Recycle", "", "update pv/status v: Failed; event Warning VolumeFailedRecycle: No recycler plugin found for the volume!");
+    check(
+        "v for=ns/c:uid-c phase=Released policy=Recycle",
+        "",
+        "update pv/status v: Failed; event Warning VolumeFailedRecycle: No recycler plugin found for the volume!",
+    );
     check("v for=ns/c:uid-c ours", "c volume=w", "update pv v: unbound");
     check("v for=ns/c:uid-c phase=Bound policy=Delete by=p", "c volume=w", "update pv/status v: Released");
-    check("v block for=ns/c:uid-c", "c", "event Warning VolumeMismatch: Cannot bind PersistentVolume to requested PersistentVolumeClaim \"ns/c\" due to incompatible volumeMode.; event Warning VolumeMismatch: Cannot bind PersistentVolume \"v\" to requested PersistentVolumeClaim \"c\" due to incompatible volumeMode.");
+    check(
+        "v block for=ns/c:uid-c",
+        "c",
+        "event Warning VolumeMismatch: Cannot bind PersistentVolume to requested PersistentVolumeClaim \"ns/c\" due to incompatible volumeMode.; event Warning VolumeMismatch: Cannot bind PersistentVolume \"v\" to requested PersistentVolumeClaim \"c\" due to incompatible volumeMode.",
+    );
 }

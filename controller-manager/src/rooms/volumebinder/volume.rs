@@ -53,8 +53,7 @@ pub fn plan(volume: &PersistentVolume, claim: Option<&Arc<PersistentVolumeClaim>
 fn unfinished(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Plan {
     let mut plan = Plan::because("its claim does not name it yet");
     if modes_differ(volume, claim) {
-        let (ns, claimed, own) =
-            (namespace(&claim.metadata), name(&claim.metadata), name(&volume.metadata));
+        let (ns, claimed, own) = (namespace(&claim.metadata), name(&claim.metadata), name(&volume.metadata));
         let to_volume = format!(
             "Cannot bind PersistentVolume to requested PersistentVolumeClaim \"{ns}/{claimed}\" due to incompatible volumeMode."
         );

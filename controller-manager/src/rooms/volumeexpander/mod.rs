@@ -19,8 +19,11 @@ struct Room {
 
 /// Starts the controller.
 pub fn start(context: Context) {
-    let room =
-        Arc::new(Room { claims: context.caches.of(), volumes: context.caches.of(), context: context.clone() });
+    let room = Arc::new(Room {
+        claims: context.caches.of(),
+        volumes: context.caches.of(),
+        context: context.clone(),
+    });
     let queue = Queue::new();
     let q = queue.clone();
     room.claims.handle(move |event| {
@@ -77,7 +80,10 @@ mod tests {
         let volume = json!({"metadata": {"name": "v"}, "spec": {"claimRef": {"uid": "u"}}});
         let volume = Arc::new(serde_json::from_value(volume).unwrap());
         let text = plan(&claim("2Gi", "1Gi"), Some(&volume)).to_string();
-        assert!(text.contains("event Normal ExternalExpanding: waiting for an external controller"), "{text}");
+        assert!(
+            text.contains("event Normal ExternalExpanding: waiting for an external controller"),
+            "{text}"
+        );
         assert!(plan(&claim("1Gi", "1Gi"), Some(&volume)).steps.is_empty());
         assert!(plan(&claim("2Gi", "1Gi"), None).steps.is_empty());
     }

@@ -29,11 +29,8 @@ struct Claims {
 
 /// Starts the controller of claims.
 pub fn start_claims(context: Context) {
-    let room = Arc::new(Claims {
-        claims: context.caches.of(),
-        pods: context.pods(),
-        context: context.clone(),
-    });
+    let room =
+        Arc::new(Claims { claims: context.caches.of(), pods: context.pods(), context: context.clone() });
     storage::index_pods(&room.pods);
     let queue = Queue::new();
     let q = queue.clone();

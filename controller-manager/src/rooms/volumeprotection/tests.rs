@@ -57,7 +57,8 @@ fn volumes() {
         if deleting {
             meta["deletionTimestamp"] = json!("2026-01-01T10:00:00Z");
         }
-        serde_json::from_value::<PersistentVolume>(json!({"metadata": meta, "status": {"phase": phase}})).unwrap()
+        serde_json::from_value::<PersistentVolume>(json!({"metadata": meta, "status": {"phase": phase}}))
+            .unwrap()
     };
     let lines = [
         volume(&[], false, "Bound"),
