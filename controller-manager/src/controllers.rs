@@ -53,6 +53,12 @@ pub fn all() -> Vec<Controller> {
         "endpointslice-controller" "endpointslice" "endpointslice-controller" on endpointslice::start;
         "endpointslice-mirroring-controller" "endpointslicemirroring" "endpointslicemirroring-controller" on mirroring::start;
         "endpoints-controller" "endpoint" "endpoint-controller" on endpoints::start;
+        // Volumes
+        "persistentvolume-binder-controller" "persistentvolume-binder" "persistent-volume-binder" on volumebinder::start;
+        "persistentvolumeclaim-protection-controller" "pvc-protection" "pvc-protection-controller" on volumeprotection::start_claims;
+        "persistentvolume-protection-controller" "pv-protection" "pv-protection-controller" on volumeprotection::start_volumes;
+        "ephemeral-volume-controller" "ephemeral-volume" "ephemeral-volume-controller" on ephemeralvolume::start;
+        "persistentvolume-expander-controller" "persistentvolume-expander" "expand-controller" on volumeexpander::start;
         // Namespaces and identities
         "namespace-controller" "namespace" "namespace-controller" on namespace::start;
         "serviceaccount-controller" "serviceaccount" "service-account-controller" on serviceaccount::start;

@@ -176,6 +176,7 @@ async fn start(
 fn warm(caches: &Caches) {
     use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
     use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use k8s_openapi::api::storage::v1::StorageClass;
     use k8s_openapi::api::{apps::v1 as apps, core::v1 as core};
     caches.with::<core::Pod>(|| control::cache::Options::default().trim(kit::pods::trim));
     caches.with::<core::Node>(|| control::cache::Options::default().trim(kit::context::trim_node));
@@ -191,6 +192,8 @@ fn warm(caches: &Caches) {
     caches.of::<apps::DaemonSet>();
     caches.of::<apps::ControllerRevision>();
     caches.of::<core::PersistentVolumeClaim>();
+    caches.of::<core::PersistentVolume>();
+    caches.of::<StorageClass>();
     caches.of::<CertificateSigningRequest>();
 }
 

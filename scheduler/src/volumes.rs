@@ -1,5 +1,6 @@
 //! VolumeBinding, the part that writes: sets volumes aside for a pod's claims, or asks for new ones, and waits until they are bound.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -36,9 +37,11 @@ impl Scheduler {
             written.context("writing took too long")??;
         }
         let end = Instant::now() + limit;
+        // The claims that have been seen with the node chosen for them.
+        let mut chosen = BTreeSet::new();
         loop {
             let changed = self.storage.notified();
-            if self.all_bound(steps)? {
+            if self.all_bound(steps, node, &mut chosen)? {
                 return Ok(());
             }
             if tokio::time::timeout_at(end, changed).await.is_err() {
@@ -47,19 +50,29 @@ impl Scheduler {
         }
     }
 
-    fn all_bound(&self, steps: &[Step]) -> Result<bool> {
+    fn all_bound(&self, steps: &[Step], node: &str, chosen: &mut BTreeSet<String>) -> Result<bool> {
         let mut state = self.state.lock();
         let storage = &state.all().storage;
+        let mut all = true;
         for step in steps {
             let (Step::Bind { claim, .. } | Step::Provision { claim }) = step;
             let Some(now) = storage.claim(&claim.namespace, &claim.name) else {
                 bail!("persistentvolumeclaim {:?} is gone", claim.name);
             };
-            if !now.bound {
-                return Ok(false);
+            if now.bound {
+                continue;
+            }
+            all = false;
+            match now.selected_node.as_deref() {
+                Some(selected) if selected == node => drop(chosen.insert(claim.name.clone())),
+                // Who makes volumes could not make one there, and gives the claim back.
+                None if chosen.contains(&claim.name) => {
+                    bail!("selectedNode annotation reset for PVC {:?}", claim.name)
+                }
+                _ => {}
             }
         }
-        Ok(true)
+        Ok(all)
     }
 
     /// Takes back what was set aside here.

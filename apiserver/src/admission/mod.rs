@@ -5,6 +5,7 @@ pub mod claim_resize;
 pub mod default_class;
 pub mod default_toleration_seconds;
 pub mod escalation;
+pub mod in_use_protection;
 pub mod limit_ranger;
 pub mod namespace_lifecycle;
 pub mod node_restriction;
@@ -124,9 +125,8 @@ enum Switch {
     Always,
 }
 
-/// All plugins, in upstream's order. Places are kept, in this order, for: StorageObjectInUseProtection after
-/// DefaultStorageClass (once a controller takes the finalizers off again); and at the
-/// end, before ResourceQuota, MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy and
+/// All plugins, in upstream's order. Places are kept, in this order, at the
+/// end, before ResourceQuota, for MutatingAdmissionPolicy, MutatingAdmissionWebhook, ValidatingAdmissionPolicy and
 /// ValidatingAdmissionWebhook.
 fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugin>)> {
     use Switch::{Always, Off, On};
@@ -146,6 +146,7 @@ fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugi
         (On, Arc::new(priority::Priority { objects: o() })),
         (On, Arc::new(tolerations)),
         (On, Arc::new(default_class::DefaultClass { objects: o(), which: &default_class::STORAGE })),
+        (On, Arc::new(in_use_protection::InUseProtection)),
         (Off, Arc::new(owner_references::OwnerReferences)),
         (On, Arc::new(claim_resize::ClaimResize { objects: o() })),
         (On, Arc::new(runtime_class::RuntimeClass { objects: o() })),
@@ -159,7 +160,7 @@ fn all(config: &Config, objects: &Arc<dyn Lookup>) -> Vec<(Switch, Arc<dyn Plugi
 }
 
 /// Upstream's plugins that may be named by flags and do nothing here yet.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 22] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "AlwaysPullImages",
@@ -180,7 +181,6 @@ const KNOWN: [&str; 23] = [
     "PodNodeSelector",
     "PodResizeValidator",
     "PodTolerationRestriction",
-    "StorageObjectInUseProtection",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
 ];
@@ -249,6 +249,7 @@ mod tests {
                 "Priority",
                 "DefaultTolerationSeconds",
                 "DefaultStorageClass",
+                "StorageObjectInUseProtection",
                 "OwnerReferencesPermissionEnforcement",
                 "PersistentVolumeClaimResize",
                 "RuntimeClass",

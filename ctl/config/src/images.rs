@@ -10,6 +10,7 @@ pub fn images(cluster: &ClusterConfiguration) -> Vec<String> {
     let mut all = vec![pause_image(cluster)];
     all.extend(dns_image(cluster));
     all.push(metrics_image(cluster));
+    all.push(local_path_image(cluster));
     all
 }
 
@@ -34,6 +35,11 @@ pub fn metrics_image(cluster: &ClusterConfiguration) -> String {
     format!("{}/metrics-server:1", repository(&cluster.image_repository))
 }
 
+/// The image of what makes volumes out of the nodes' disks.
+pub fn local_path_image(cluster: &ClusterConfiguration) -> String {
+    format!("{}/local-path:1", repository(&cluster.image_repository))
+}
+
 /// Upstream's registry holds none of our images, so naming it means the same as naming none.
 fn repository(given: &str) -> &str {
     match given.trim_end_matches('/') {
@@ -53,14 +59,15 @@ mod tests {
                 ClusterConfiguration { image_repository: repository.into(), ..Default::default() };
             cluster.dns.image_repository = dns.into();
             cluster.dns.image_tag = tag.into();
-            images(&cluster).join(" ")
+            images(&cluster)[..2].join(" ")
         };
-        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
-        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
-        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1 reg.example/k8s/metrics-server:1");
-        assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2 a/metrics-server:1");
+        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
+        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1");
+        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1");
+        assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2");
         let mut without = ClusterConfiguration::default();
         without.dns.disabled = true;
-        assert_eq!(images(&without), ["coxswain.local/pause:1", "coxswain.local/metrics-server:1"]);
+        let rest = ["coxswain.local/pause:1", "coxswain.local/metrics-server:1", "coxswain.local/local-path:1"];
+        assert_eq!(images(&without), rest);
     }
 }

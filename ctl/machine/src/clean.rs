@@ -22,6 +22,8 @@ pub(crate) use traces::expect;
 const ANSWER: Duration = Duration::from_secs(20);
 /// Where the kubelet keeps pods.
 const KUBELET: &str = "/var/lib/kubelet";
+/// Where volumes of the storage class `local-path` are.
+const VOLUMES: &str = "/var/lib/coxswain/local-path";
 /// Our pod network's name, by which CNI plug-ins keep their state.
 const NETWORK: &str = "coxswain";
 
@@ -42,6 +44,20 @@ pub async fn all(wanted: &Wanted) -> Report {
     report.extend(network().await);
     report.extend(cgroups::remove(Path::new("/sys/fs/cgroup")));
     report.extend(files_of_agents(Path::new("/")));
+    report.extend(volumes(Path::new(VOLUMES)));
+    report
+}
+
+/// Removes the directory of volumes if there are none; the data of users is theirs to remove.
+pub fn volumes(dir: &Path) -> Report {
+    let mut report = Report::default();
+    match fs::remove_dir(dir) {
+        Ok(()) => report.removed.push(dir.display().to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(_) => {
+            report.left.push((dir.display().to_string(), "the data of volumes, yours to remove".into()))
+        }
+    }
     report
 }
 
@@ -169,6 +185,19 @@ fn remove_tree(path: &Path) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_with_data_stay() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        let dir = root.path().join("volumes");
+        assert!(volumes(&dir).left.is_empty());
+        fs::create_dir_all(dir.join("data-1"))?;
+        assert_eq!(volumes(&dir).left.len(), 1);
+        fs::remove_dir(dir.join("data-1"))?;
+        assert_eq!(volumes(&dir).removed.len(), 1);
+        assert!(!dir.exists());
+        Ok(())
+    }
 
     #[test]
     fn chains_of_host_ports() {

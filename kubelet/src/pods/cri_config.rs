@@ -243,6 +243,8 @@ pub struct ContainerInputs<'a> {
     pub env: Vec<(String, String)>,
     /// mounts
     pub mounts: Vec<cri::Mount>,
+    /// devices
+    pub devices: Vec<cri::Device>,
     /// bytes of memory of the node
     pub node_memory: i64,
     /// configuration
@@ -290,6 +292,7 @@ pub fn container(
             security_context: Some(security_context(spec, c, &input)),
         }),
         mounts: input.mounts,
+        devices: input.devices,
         ..Default::default()
     })
 }
@@ -464,6 +467,7 @@ mod tests {
             restart_count: 2,
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
+            devices: Vec::new(),
             node_memory: 1 << 32,
             config,
             target: None,

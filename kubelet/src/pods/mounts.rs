@@ -89,6 +89,24 @@ fn one(
     })
 }
 
+/// The devices of a container: its volumes in block mode.
+pub fn container_devices(c: &Container, mounted: &Mounted) -> Result<Vec<cri::Device>, String> {
+    let devices = c.volume_devices.iter().flatten().map(|d| {
+        let volume = mounted.volumes.get(&d.name).ok_or_else(|| {
+            format!(
+                "mount cannot be satisfied for container {:?}, because the volume is missing: {}",
+                c.name, d.name
+            )
+        })?;
+        Ok(cri::Device {
+            container_path: d.device_path.clone(),
+            host_path: volume.path.display().to_string(),
+            permissions: if volume.read_only { "r" } else { "mrw" }.into(),
+        })
+    });
+    devices.collect()
+}
+
 fn image_volume(pod: &Pod, name: &str) -> Option<String> {
     let volume = pod.spec.as_ref()?.volumes.as_ref()?.iter().find(|v| v.name == name)?;
     volume.image.as_ref()?.reference.clone()

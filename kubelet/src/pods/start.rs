@@ -170,6 +170,7 @@ impl Worker {
         let mounter = Mounter {
             pod_dir: self.host.ctx.config.pod_dir(&self.uid),
             pod,
+            before: &self.mounted,
             objects: &self.host.objects,
             tokens: &self.host.tokens,
             client: self.host.ctx.client.as_ref(),
@@ -183,12 +184,31 @@ impl Worker {
                 self.mount_error = None;
                 Ok(())
             }
-            Err(e) => {
-                self.event(WARNING, "FailedMount", e.clone());
-                self.mount_error = Some(e);
+            Err(fault) => {
+                self.event(WARNING, "FailedMount", fault.text.clone());
+                self.mount_error = Some(fault.text);
+                if let Some(claim) = fault.claim {
+                    self.await_claim(pod, claim);
+                }
                 Err(())
             }
         }
+    }
+
+    /// Looks again as soon as the claim is bound, not only at the next try.
+    fn await_claim(&mut self, pod: &Pod, claim: String) {
+        let Some(client) = self.host.ctx.client.clone() else { return };
+        self.awaited.retain(|_, task| !task.is_finished());
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        let wake = self.wake.clone();
+        self.awaited.entry(claim).or_insert_with_key(|claim| {
+            let bound = crate::volumes::claims::bound_once(client, namespace, claim.clone());
+            tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+                if bound.await {
+                    wake.notify_one();
+                }
+            }))
+        });
     }
 
     /// Addresses of the pod: the sandbox's, or the host's for host network.
@@ -498,6 +518,7 @@ impl Worker {
                 restart_count,
                 env,
                 mounts,
+                devices: super::mounts::container_devices(c, &self.mounted)?,
                 node_memory: self.host.node_memory(),
                 config: &self.host.ctx.config,
                 target,

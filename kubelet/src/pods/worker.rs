@@ -98,6 +98,8 @@ pub struct Worker {
     /// delay before another try after an error, grows while errors last
     pub(super) retry: Duration,
     pub(super) mount_error: Option<String>,
+    /// claims that are waited for
+    pub(super) awaited: HashMap<String, tokio_util::task::AbortOnDropHandle<()>>,
     pub(super) cgroup_made: bool,
     pub(super) actuated: super::resize::Actuated,
     pub(super) resize_pending: Option<super::resize::Pending>,
@@ -140,6 +142,7 @@ impl Worker {
             wake_at: None,
             retry: FIRST_RETRY,
             mount_error: None,
+            awaited: HashMap::new(),
             cgroup_made: false,
             actuated: HashMap::new(),
             resize_pending: None,

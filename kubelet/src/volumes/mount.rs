@@ -36,12 +36,29 @@ pub struct Mounted {
     pub again_at: Option<i64>,
 }
 
+/// Why a pod's volumes are not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// what FailedMount says
+    pub text: String,
+    /// the claim that is not bound, if that is all
+    pub claim: Option<String>,
+}
+
+impl From<String> for Fault {
+    fn from(text: String) -> Self {
+        Self { text, claim: None }
+    }
+}
+
 /// What setting up needs.
 pub struct Mounter<'a> {
     /// the pod's directory
     pub pod_dir: PathBuf,
     /// the pod
     pub pod: &'a Pod,
+    /// what is mounted already
+    pub before: &'a Mounted,
     /// ConfigMaps and Secrets
     pub objects: &'a Objects,
     /// tokens
@@ -57,18 +74,49 @@ pub struct Mounter<'a> {
 }
 
 impl Mounter<'_> {
-    /// Sets up every volume the pod names. The error is that of FailedMount.
-    pub async fn mount_all(&self) -> Result<Mounted, String> {
+    /// Sets up every volume the pod names.
+    pub async fn mount_all(&self) -> Result<Mounted, Fault> {
         let mut out = Mounted::default();
         let spec = self.pod.spec.as_ref();
         for volume in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten() {
-            let ready = self
-                .mount(volume, &mut out.again_at)
-                .await
-                .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?;
+            let ready = match (super::claims::claim(self.pod, volume), self.client) {
+                (Some((name, read_only)), Some(client)) => {
+                    self.claimed(client, volume, &name, read_only).await?
+                }
+                _ => self
+                    .mount(volume, &mut out.again_at)
+                    .await
+                    .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?,
+            };
             out.volumes.insert(volume.name.clone(), ready);
         }
         Ok(out)
+    }
+
+    /// What is behind a claim. Once it is there it stays, whatever becomes of the claim: data may be on it.
+    async fn claimed(
+        &self,
+        client: &kube::Client,
+        volume: &Volume,
+        name: &str,
+        read_only: bool,
+    ) -> Result<Ready, Fault> {
+        if let Some(ready) = self.before.volumes.get(&volume.name) {
+            return Ok(ready.clone());
+        }
+        let node = self.node.node.as_deref();
+        let found = super::claims::ready(client, self.pod, volume, name, node).await?;
+        if let (Some(gid), true, false) = (self.fs_group(), found.owned, read_only) {
+            let context = self.pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+            let policy = context.and_then(|c| c.fs_group_change_policy.as_deref());
+            give(&found.ready.path, gid, policy).map_err(|e| {
+                format!(
+                    "MountVolume.SetUp failed for volume \"{}\" : applyFSGroup failed for vol {0}: {e}",
+                    found.volume
+                )
+            })?;
+        }
+        Ok(Ready { read_only: read_only || found.ready.read_only, ..found.ready })
     }
 
     async fn mount(&self, v: &Volume, again: &mut Option<i64>) -> Result<Ready, String> {
@@ -95,9 +143,6 @@ impl Mounter<'_> {
         if let Some(p) = &v.projected {
             let files = self.projected(p, again).await?;
             return self.project("kubernetes.io~projected", &v.name, &files);
-        }
-        if let (Some((name, read_only)), Some(client)) = (super::claims::claim(self.pod, v), self.client) {
-            return super::claims::ready(client, self.namespace(), &name, read_only).await;
         }
         if v.image.is_some() {
             // mounted by the runtime itself, from the image
@@ -299,6 +344,17 @@ fn own(path: &Path, gid: u32, read_only: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives a volume to a group, all of it, or with `OnRootMismatch` only if its root is not the group's yet.
+fn give(path: &Path, gid: u32, policy: Option<&str>) -> io::Result<()> {
+    let meta = fs::metadata(path)?;
+    let wanted = if meta.is_dir() { 0o2770 } else { 0o660 };
+    let given = meta.gid() == gid && meta.permissions().mode() & wanted == wanted;
+    if policy == Some("OnRootMismatch") && given {
+        return Ok(());
+    }
+    own(path, gid, false)
+}
+
 fn own_one(path: &Path, gid: u32, read_only: bool) -> io::Result<()> {
     std::os::unix::fs::lchown(path, None, Some(gid))?;
     let meta = fs::symlink_metadata(path)?;
@@ -371,6 +427,24 @@ mod tests {
         assert!(check("nothing", "").is_ok());
     }
 
+    #[test]
+    fn a_group_is_given_all_or_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "x").unwrap();
+        let set = |mode: u32| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o7777;
+        set(0o600);
+        let gid = fs::metadata(&file).unwrap().gid();
+        give(dir.path(), gid, Some("OnRootMismatch")).unwrap();
+        assert_eq!((mode(dir.path()) & 0o2770, mode(&file)), (0o2770, 0o660));
+        set(0o600);
+        give(dir.path(), gid, Some("OnRootMismatch")).unwrap();
+        assert_eq!(mode(&file), 0o600);
+        give(dir.path(), gid, None).unwrap();
+        assert_eq!(mode(&file), 0o660);
+    }
+
     #[tokio::test]
     async fn a_missing_config_map_fails_and_then_works() {
         let dir = tempfile::tempdir().unwrap();
@@ -380,6 +454,7 @@ mod tests {
         let mounter = Mounter {
             pod_dir: dir.path().join("u"),
             pod: &pod,
+            before: &Mounted::default(),
             objects: &objects,
             tokens: &tokens,
             client: None,
@@ -388,7 +463,7 @@ mod tests {
             host_ips: &[],
         };
         let error = mounter.mount_all().await.unwrap_err();
-        assert_eq!(error, "MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found");
+        assert_eq!(error.text, "MountVolume.SetUp failed for volume \"v\" : configmap \"m\" not found");
         let map: ConfigMap = serde_yaml::from_str("data: {k: one}").unwrap();
         objects.put_config_map("n", "m", map);
         let mounted = mounter.mount_all().await.unwrap();

@@ -36,6 +36,11 @@ impl NodeAuthorizer {
             ("", "secrets") => self.read_namespaced(node, Vertex::Secret, info),
             ("", "configmaps") => self.read_namespaced(node, Vertex::ConfigMap, info),
             ("", "persistentvolumeclaims") if info.subresource == "status" => self.claim_status(node, info),
+            // Upstream's kubelets only get claims; ours waits for one to be bound by watching it.
+            ("", "persistentvolumeclaims") if matches!(info.verb.as_str(), "list" | "watch") => {
+                require(!info.name.is_empty(), "can only get individual resources of this type")?;
+                self.read_namespaced(node, Vertex::Claim, info)
+            }
             ("", "persistentvolumeclaims") => self.get_one(node, Vertex::Claim, info),
             ("", "persistentvolumes") => self.get_one(node, Vertex::Volume, info),
             ("resource.k8s.io", "resourceclaims") => self.get_one(node, Vertex::ResourceClaim, info),
@@ -238,6 +243,10 @@ mod tests {
             n1 update - secrets a s no
             n1 get - configmaps a x no
             n1 get - persistentvolumeclaims a data yes
+            n1 watch - persistentvolumeclaims a data yes
+            n2 watch - persistentvolumeclaims a data no
+            n1 watch - persistentvolumeclaims a - no
+            n1 update - persistentvolumeclaims a data no
             n1 patch - persistentvolumeclaims/status a data yes
             n2 patch - persistentvolumeclaims/status a data no
             n1 get storage.k8s.io volumeattachments - va yes

@@ -14,6 +14,7 @@ const SYSTEM: &str = "kube-system";
 const BOOTSTRAP: &str = include_str!("../../../../deploy/manifests/bootstrap.yaml");
 const DNS: &str = include_str!("../../../../deploy/manifests/dns.yaml");
 const METRICS: &str = include_str!("../../../../deploy/manifests/metrics-server.yaml");
+const LOCAL_PATH: &str = include_str!("../../../../deploy/manifests/local-path.yaml");
 /// The annotation that says a ConfigMap's document was made, not given by the user.
 const HASH: &str = "kubeadm.kubernetes.io/component-config.hash";
 
@@ -171,7 +172,19 @@ pub fn dns(ip: &str, domain: &str, image: Option<&str>) -> Result<Vec<Value>> {
 /// # Errors
 /// When the built-in manifest is damaged.
 pub fn metrics(image: &str) -> Result<Vec<Value>> {
-    let mut all = documents(METRICS)?;
+    with_image(METRICS, image)
+}
+
+/// What makes volumes out of the nodes' disks, and the class that asks for them.
+///
+/// # Errors
+/// When the built-in manifest is damaged.
+pub fn local_path(image: &str) -> Result<Vec<Value>> {
+    with_image(LOCAL_PATH, image)
+}
+
+fn with_image(manifest: &str, image: &str) -> Result<Vec<Value>> {
+    let mut all = documents(manifest)?;
     for container in all.iter_mut().filter_map(|o| o.pointer_mut("/spec/template/spec/containers/0")) {
         container["image"] = json!(image);
     }
@@ -286,6 +299,7 @@ mod tests {
             network("10.0.0.0/8", &[]).unwrap(),
             dns("10.0.0.10", "x.y", None).unwrap(),
             metrics("r/metrics-server:2").unwrap(),
+            local_path("r/local-path:2").unwrap(),
         ]
         .concat();
         all.extend(

@@ -1,4 +1,4 @@
-//! Phase `addon`: cluster DNS, the service proxy, the pod network, the metrics server.
+//! Phase `addon`: cluster DNS, the service proxy, the pod network, the metrics server, volumes.
 
 use anyhow::{Context, Result};
 use coxctl_config::{Arg, control_plane_endpoint, images, service_address};
@@ -15,6 +15,7 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("kube-proxy", "Install the kube-proxy addon", |r| proxy(r).boxed_local()).together(),
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
     Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local()).together(),
+    Phase::step("local-path", "Install the volumes addon", |r| local_path(r).boxed_local()).together(),
 ];
 
 async fn dns(run: &Run) -> Result<()> {
@@ -77,6 +78,14 @@ async fn network(run: &Run) -> Result<()> {
     }
     node::network(&run.host, run.node(), &cluster.cluster_name, &run.ca()?, pods, &args)?;
     say::line("addons", "Applied essential addon: pod network");
+    Ok(())
+}
+
+async fn local_path(run: &Run) -> Result<()> {
+    if run.addon(objects::local_path(&images::local_path_image(&run.config.cluster))?).await? {
+        return Ok(());
+    }
+    say::line("addons", "Applied addon: local volumes");
     Ok(())
 }
 

@@ -264,7 +264,7 @@ mod tests {
             control-plane/controller-manager, control-plane/scheduler, kubelet-start, wait-control-plane, \
             upload-config/kubeadm, upload-config/kubelet, upload-certs, mark-control-plane, bootstrap-token, \
             kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, addon/metrics-server, \
-            rotation, show-join-command";
+            addon/local-path, rotation, show-join-command";
         assert_eq!(names, want);
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use coxctl_config::{
     ClusterConfiguration, Patches, cluster_document, default_cluster, images, read_cluster, service_address,
 };
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, ListParams};
@@ -97,8 +97,12 @@ pub async fn objects(run: &Run) -> Result<()> {
     let addons = !run.args.skips("addon");
     if addons {
         all.extend(dns(&cluster, run.patches.as_ref())?);
-        if has_our_metrics_server(&run.client).await? {
+        // Who left them out, or has something else, keeps it so.
+        if has_ours::<Deployment>(&run.client, "metrics-server").await? {
             all.extend(objects::metrics(&images::metrics_image(&cluster))?);
+        }
+        if has_ours::<DaemonSet>(&run.client, "coxswain-local-path").await? {
+            all.extend(objects::local_path(&images::local_path_image(&cluster))?);
         }
     }
     api::apply_all(&run.client, all, LIMIT).await?;
@@ -108,12 +112,17 @@ pub async fn objects(run: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Whether the cluster's metrics server is the addon: a cluster may do without, or have brought its own.
-async fn has_our_metrics_server(client: &Client) -> Result<bool> {
-    let all: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    let found = tokio::time::timeout(api::CALL, all.get_opt("metrics-server")).await;
-    let found = found.context("the API server does not answer")?.context("looking for the metrics server")?;
-    let labels = found.and_then(|deployment| deployment.metadata.labels).unwrap_or_default();
+/// Whether the cluster has this addon, and it is the one made here: a cluster may do without, or have brought its own.
+async fn has_ours<K>(client: &Client, name: &str) -> Result<bool>
+where
+    K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let all: Api<K> = Api::namespaced(client.clone(), "kube-system");
+    let found = tokio::time::timeout(api::CALL, all.get_metadata_opt(name)).await;
+    let found =
+        found.context("the API server does not answer")?.with_context(|| format!("looking for {name}"))?;
+    let labels = found.and_then(|addon| addon.metadata.labels).unwrap_or_default();
     Ok(labels.get("app.kubernetes.io/managed-by").is_some_and(|by| by == "coxctl"))
 }
 
