@@ -65,7 +65,7 @@ fn failed(case: &Case<'_>, condition: &Value) -> Reason {
     let number = |field: &str, usual: i64| dig::at(case.object, field).as_i64().unwrap_or(usual);
     let failed = case.int("status.failed");
     let retry = format!(
-        "fix the cause and make the Job anew: `coxctl -n {0} get job {1} -o yaml` keeps it, `coxctl -n {0} delete job {1}` makes room",
+        "mend the cause, then `coxctl -n {} delete job {}` and create it again: a failed Job is not tried again",
         case.namespace(),
         case.name()
     );

@@ -1,17 +1,17 @@
 //! Answers as text and as JSON.
 
 use coxctl_kit::out;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::finding::Reason;
+use crate::finding::{Mood, Reason};
 use crate::verb::{Answer, Judged};
 use crate::words;
 
 /// Prints the answers about named objects.
 pub fn each(answers: &[Answer], as_json: bool, single: bool) {
     match (as_json, answers) {
-        (true, [one]) if single => document(&json_of(one)),
-        (true, all) => document(&all.iter().map(json_of).collect()),
+        (true, [one]) if single => document(&written(one)),
+        (true, all) => document(&all.iter().map(written).collect::<Vec<_>>()),
         (false, all) => out::put(&all.iter().map(text).collect::<Vec<_>>().join("\n")),
     }
 }
@@ -19,26 +19,34 @@ pub fn each(answers: &[Answer], as_json: bool, single: bool) {
 /// Prints what is not well, a line each.
 pub fn survey(judged: &Judged, namespace: &str, as_json: bool, unread: &[Reason]) {
     if as_json {
-        return document(&judged.unwell.iter().map(json_of).collect());
+        return document(&judged.unwell.iter().map(written).collect::<Vec<_>>());
     }
     out::put(&lines(judged, namespace, unread));
 }
 
-fn document(value: &Value) {
+fn document(value: &impl Serialize) {
     out::line(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
-fn json_of(answer: &Answer) -> Value {
-    let mut value = json!({
-        "object": answer.object,
-        "verdict": answer.finding.verdict,
-        "well": answer.finding.mood == crate::finding::Mood::Well,
-        "reasons": answer.finding.reasons,
-    });
-    if !answer.namespace.is_empty() {
-        value["namespace"] = answer.namespace.clone().into();
+/// An answer as it is written as JSON.
+#[derive(Serialize)]
+struct Written<'a> {
+    object: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    namespace: &'a str,
+    verdict: &'a str,
+    well: bool,
+    reasons: &'a [Reason],
+}
+
+fn written(answer: &Answer) -> Written<'_> {
+    Written {
+        object: &answer.object,
+        namespace: &answer.namespace,
+        verdict: &answer.finding.verdict,
+        well: answer.finding.mood == Mood::Well,
+        reasons: &answer.finding.reasons,
     }
-    value
 }
 
 /// The verdict, then a paragraph for each cause.
@@ -53,7 +61,7 @@ pub fn text(answer: &Answer) -> String {
     text
 }
 
-fn lines(judged: &Judged, namespace: &str, unread: &[Reason]) -> String {
+pub fn lines(judged: &Judged, namespace: &str, unread: &[Reason]) -> String {
     let mut text = String::new();
     for answer in &judged.unwell {
         let place = if namespace.is_empty() && !answer.namespace.is_empty() {

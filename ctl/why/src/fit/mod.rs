@@ -11,9 +11,6 @@ mod taints;
 mod verdict;
 mod volumes;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashMap;
 
 use coxctl_kit::dig;

@@ -67,7 +67,7 @@ fn told(
     held: &[(&Value, Quantity)],
 ) -> String {
     if all.is_zero() {
-        return format!("has no {} at all; the pod asks for {}", title(resource), bare(resource, wanted));
+        return format!("has no {} at all, and the pod asks for {}", title(resource), bare(resource, wanted));
     }
     let mut parts: Vec<String> = held
         .iter()
@@ -81,7 +81,7 @@ fn told(
     }
     let by = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
     let (wanted, free, all) = (named(resource, wanted), bare(resource, free), bare(resource, all));
-    format!("has {free} of {all} {} free{by}; the pod asks for {wanted}", title(resource))
+    format!("has {free} of {all} {} free{by}, and the pod asks for {wanted}", title(resource))
 }
 
 fn help(spot: &Spot<'_>, resource: &str, wanted: &Quantity, free: &Quantity, all: &Quantity) -> Help {

@@ -8,9 +8,6 @@ mod start;
 mod unscheduled;
 mod waiting;
 
-#[cfg(test)]
-mod tests;
-
 use coxctl_kit::dig;
 use serde_json::Value;
 

@@ -5,9 +5,6 @@ pub mod deployment;
 pub mod replica_set;
 pub mod stateful_set;
 
-#[cfg(test)]
-mod tests;
-
 use coxctl_kit::dig;
 use serde_json::Value;
 
