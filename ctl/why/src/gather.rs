@@ -21,6 +21,7 @@ const LOGS: usize = 6;
 const ROUNDS: usize = 3;
 /// Kinds that are no content of a namespace of their own.
 const LEFT_OUT: [&str; 2] = ["Event", "Endpoints"];
+const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 /// What a kind's question reads.
@@ -38,6 +39,8 @@ pub enum Want {
     Target,
     /// A node's lease.
     Lease,
+    /// The pods on a node.
+    OnNode,
     /// Whatever is left in a namespace that is being deleted.
     Remains,
 }
@@ -45,7 +48,7 @@ pub enum Want {
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {
-    List { kind: String, namespace: String, labels: String },
+    List { kind: String, namespace: String, labels: String, fields: String },
     One { kind: String, namespace: String, name: String },
     Log { namespace: String, pod: String, container: String, previous: bool },
     Remains { namespace: String },
@@ -103,11 +106,14 @@ pub async fn everything(cluster: &Cluster, namespace: &str) -> Facts {
     let beside = ["Event", "EndpointSlice", "ResourceQuota"];
     let wide = ["PersistentVolume", "StorageClass", "Node", "APIService"];
     let more: &[&str] = if namespace.is_empty() { &["Namespace", "Lease"] } else { &[] };
-    let first = here
-        .chain(beside)
-        .map(|kind| list(kind, namespace))
-        .chain(wide.iter().chain(more).map(|kind| list(kind, "")))
-        .collect();
+    let all = |kind: &str| Read::List {
+        kind: kind.into(),
+        namespace: namespace.into(),
+        labels: String::new(),
+        fields: String::new(),
+    };
+    let wide = wide.iter().chain(more).map(|kind| list(kind, ""));
+    let first = here.chain(beside).map(all).chain(wide).collect();
     follow_up(cluster, &mut facts, first, &Scope { namespace, only: BTreeSet::new() }).await;
     facts
 }
@@ -152,12 +158,19 @@ async fn follow_up(cluster: &Cluster, facts: &mut Facts, first: Vec<Read>, scope
 
 /// Whether a request has been made, or a wider one that contains it.
 fn covered(done: &BTreeSet<Read>, read: &Read) -> bool {
-    let wider = match read {
-        Read::One { kind, .. } => list(kind, ""),
-        Read::List { kind, .. } => list(kind, ""),
-        other => other.clone(),
+    let (Read::One { kind: wanted, .. } | Read::List { kind: wanted, .. }) = read else {
+        return done.contains(read);
     };
-    done.contains(read) || done.contains(&wider)
+    let wider = |made: &Read| match made {
+        Read::List { kind, namespace, labels, fields } => {
+            kind == wanted
+                && namespace.is_empty()
+                && labels.is_empty()
+                && (fields.is_empty() || fields == UNFINISHED)
+        }
+        _ => false,
+    };
+    done.contains(read) || done.iter().any(wider)
 }
 
 fn take(facts: &mut Facts, read: Read, answer: Result<Vec<Value>, Error>) {
@@ -176,8 +189,15 @@ fn take(facts: &mut Facts, read: Read, answer: Result<Vec<Value>, Error>) {
     }
 }
 
+/// A whole list; of the pods of all namespaces those that are at their end are of no interest.
 fn list(kind: &str, namespace: &str) -> Read {
-    Read::List { kind: kind.into(), namespace: namespace.into(), labels: String::new() }
+    let fields = if kind == "Pod" && namespace.is_empty() { UNFINISHED } else { "" };
+    Read::List {
+        kind: kind.into(),
+        namespace: namespace.into(),
+        labels: String::new(),
+        fields: fields.into(),
+    }
 }
 
 fn reads(want: Want, object: &Value) -> Vec<Read> {
@@ -192,7 +212,12 @@ fn reads(want: Want, object: &Value) -> Vec<Read> {
         Want::Everywhere(kind) => vec![list(kind, "")],
         Want::Selected(kind) => {
             let labels = labels(object);
-            vec![Read::List { kind: kind.into(), namespace: namespace.into(), labels }]
+            vec![Read::List { kind: kind.into(), namespace: namespace.into(), labels, fields: String::new() }]
+        }
+        Want::OnNode => {
+            let fields = format!("spec.nodeName={},{UNFINISHED}", facts::name(object));
+            let (kind, namespace) = ("Pod".to_string(), String::new());
+            vec![Read::List { kind, namespace, labels: String::new(), fields }]
         }
         Want::Target => {
             let kind = dig::text(object, "spec.scaleTargetRef.kind");
@@ -326,12 +351,11 @@ fn place(kind: &str) -> Option<&'static (&'static str, &'static str, &'static st
 
 async fn ask(cluster: &Cluster, read: &Read) -> Result<Vec<Value>, Error> {
     match read {
-        Read::List { kind, namespace, labels } => {
+        Read::List { kind, namespace, labels, fields } => {
             let (_, _, _, bare) = place(kind).ok_or_else(|| Error::message("unknown kind"))?;
             let options = ListOptions {
                 labels: Some(labels.clone()),
-                fields: (kind == "Pod" && namespace.is_empty())
-                    .then(|| "status.phase!=Succeeded,status.phase!=Failed".into()),
+                fields: Some(fields.clone()),
                 accept: bare.then(|| METADATA.into()),
                 ..ListOptions::default()
             };

@@ -28,7 +28,7 @@ const PODS: &[Want] = &[Selected("Pod"), Here("Event")];
 
 /// All kinds, in the order a whole namespace is told.
 pub const SUBJECTS: &[Subject] = &[
-    subject("Node", "", &[Everywhere("Pod"), Here("Event"), Want::Lease], node::explain),
+    subject("Node", "", &[Want::OnNode, Here("Event"), Want::Lease], node::explain),
     subject("Namespace", "", &[Remains, Want::Inside("ResourceQuota")], namespace::explain),
     subject(
         "Deployment",

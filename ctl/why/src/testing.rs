@@ -69,7 +69,8 @@ fn answer(yaml: &str) -> String {
         .map(|one| serde_yaml::from_str::<Value>(one).unwrap_or_else(|e| panic!("{e}:\n{one}")));
     let objects: Vec<Value> = documents.map(complete).collect();
     let mut facts = Facts::default();
-    gather::kinds().for_each(|kind| facts.take(kind, Vec::new()));
+    // Of nodes only those named are known.
+    gather::kinds().filter(|kind| *kind != "Node").for_each(|kind| facts.take(kind, Vec::new()));
     for object in &objects {
         let (kind, namespace) = (dig::text(object, "kind"), facts::namespace(object));
         if let Some(text) = object.get("log").and_then(Value::as_str) {

@@ -43,7 +43,7 @@ fn give(spot: &Spot<'_>, labels: &[String], field: &str, over: bool) -> Help {
         spot.name,
         labels.join(" ")
     );
-    Help { cost: if over { 3 } else { 1 }, text }
+    Help { gap: 0, cost: if over { 3 } else { 1 }, text }
 }
 
 fn required(pod: &Value, spot: &Spot<'_>) -> Option<Obstacle> {
@@ -62,7 +62,9 @@ fn required(pod: &Value, spot: &Spot<'_>) -> Option<Obstacle> {
             "the required nodeAffinity",
             nearest.iter().any(|one| spot.label(dig::text(one, "key")).is_some()),
         ),
-        None => Help { cost: 3, text: "change the required nodeAffinity, or make it preferred".into() },
+        None => {
+            Help { gap: 0, cost: 3, text: "change the required nodeAffinity, or make it preferred".into() }
+        }
     };
     Some(Obstacle {
         plugin: "NodeAffinity",

@@ -15,7 +15,7 @@ pub fn obstacles(world: &World<'_>, spot: &Spot<'_>) -> Vec<Obstacle> {
         plugin: "NodeUnschedulable",
         text: "is cordoned".into(),
         alike: "cordoned".into(),
-        help: Help { cost: 0, text: format!("`coxctl uncordon {}`", spot.name) },
+        help: Help { gap: 0, cost: 0, text: format!("`coxctl uncordon {}`", spot.name) },
         evidence: vec![evidence("Node", spot.name, "spec.unschedulable", true)],
     }]
 }

@@ -29,6 +29,8 @@ pub use volumes::pod_claims;
 pub struct Help {
     /// How much is changed by it: smaller is tried first.
     pub cost: u8,
+    /// How much is missing, in thousandths of what is asked for; 0 where that is no amount.
+    pub gap: u32,
     pub text: String,
 }
 

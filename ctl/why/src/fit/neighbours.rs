@@ -60,6 +60,7 @@ fn kept_off(world: &World<'_>, spot: &Spot<'_>, term: &Value) -> Option<Obstacle
         format!("is kept off by the pod's podAntiAffinity: pod {name} with {selector} is {}", place(key)),
         format!("anti-affinity {selector} {key}"),
         Help {
+            gap: 0,
             cost: 4,
             text: "add a node, or make the podAntiAffinity preferred instead of required".into(),
         },
@@ -82,7 +83,11 @@ fn unwanted(world: &World<'_>, spot: &Spot<'_>) -> Option<Obstacle> {
             return Some(obstacle(
                 format!("runs pod {name}, whose podAntiAffinity keeps this pod off ({key})"),
                 format!("unwanted {key}"),
-                Help { cost: 5, text: format!("add a node, or change the podAntiAffinity of {name}") },
+                Help {
+                    gap: 0,
+                    cost: 5,
+                    text: format!("add a node, or change the podAntiAffinity of {name}"),
+                },
                 evidence("Pod", name, FAR, key),
             ));
         }
@@ -113,7 +118,7 @@ fn lonely(world: &World<'_>, spot: &Spot<'_>, term: &Value) -> Option<Obstacle> 
     Some(obstacle(
         format!("has no pod with {selector} {}, which the pod's podAffinity asks for", place(key)),
         format!("affinity {selector} {key}"),
-        Help { cost: 4, text: help },
+        Help { gap: 0, cost: 4, text: help },
         evidence("Node", spot.name, key, spot.label(key).unwrap_or_default()),
     ))
 }

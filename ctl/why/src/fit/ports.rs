@@ -20,6 +20,7 @@ fn taken(spot: &Spot<'_>, wanted: &Port<'_>) -> Option<Obstacle> {
         text: format!("has its port {number} taken by pod {holder}"),
         alike: format!("port {number}"),
         help: Help {
+            gap: 0,
             cost: 3,
             text: format!("use another hostPort than {number}, or none and a Service instead"),
         },

@@ -27,9 +27,10 @@ fn places(spot: &Spot<'_>, allocatable: &Amounts) -> Option<Obstacle> {
     let there = i64::try_from(spot.pods.len()).unwrap_or(i64::MAX);
     (there >= most).then(|| Obstacle {
         plugin: PLUGIN,
-        text: format!("already runs {there} pods of at most {most}"),
+        text: format!("already runs {} of at most {most}", crate::words::count(there, "pod")),
         alike: "pods".into(),
         help: Help {
+            gap: 0,
             cost: 4,
             text: format!("move pods off {}, raise its kubelet's maxPods, or add a node", spot.name),
         },
@@ -86,22 +87,32 @@ fn told(
 
 fn help(spot: &Spot<'_>, resource: &str, wanted: &Quantity, free: &Quantity, all: &Quantity) -> Help {
     let title = title(resource);
+    let gap = gap(wanted, free);
     let add = format!("add a node with {} free", named(resource, wanted));
     if all.is_zero() {
-        return Help { cost: 7, text: format!("add a node that has {title}, or do not ask for it") };
+        return Help { gap, cost: 7, text: format!("add a node that has {title}, or do not ask for it") };
     }
     let lower = format!("lower the pod's request to {} (free on {})", named(resource, free), spot.name);
     match (free.is_zero(), wanted <= all) {
-        (true, true) => {
-            Help { cost: 5, text: format!("free {} on {}, or {add}", named(resource, wanted), spot.name) }
-        }
-        (true, false) => Help { cost: 6, text: add },
+        (true, true) => Help {
+            gap,
+            cost: 5,
+            text: format!("free {} on {}, or {add}", named(resource, wanted), spot.name),
+        },
+        (true, false) => Help { gap, cost: 6, text: add },
         (false, true) => Help {
+            gap,
             cost: 3,
             text: format!("{lower}, free {} more there, or {add}", named(resource, &wanted.sub(free))),
         },
-        (false, false) => Help { cost: 4, text: format!("{lower}, or {add}") },
+        (false, false) => Help { gap, cost: 4, text: format!("{lower}, or {add}") },
     }
+}
+
+/// How much of what is asked for is missing, in thousandths.
+fn gap(wanted: &Quantity, free: &Quantity) -> u32 {
+    let share = 1000.0 * (1.0 - free.as_f64() / wanted.as_f64().max(f64::MIN_POSITIVE));
+    share.clamp(0.0, 1000.0) as u32
 }
 
 /// Who holds some of a resource, the greatest first.

@@ -27,7 +27,7 @@ fn broken(world: &World<'_>, spot: &Spot<'_>, constraint: &Value) -> Option<Obst
         return Some(obstacle(
             format!("does not have the label {key}, which a topologySpreadConstraint asks for"),
             format!("spread without {key}"),
-            Help { cost: 1, text: format!("`coxctl label node {} {key}=VALUE`", spot.name) },
+            Help { gap: 0, cost: 1, text: format!("`coxctl label node {} {key}=VALUE`", spot.name) },
             evidence("Node", spot.name, "metadata.labels", ""),
         ));
     };
@@ -67,6 +67,7 @@ fn broken(world: &World<'_>, spot: &Spot<'_>, constraint: &Value) -> Option<Obst
         ),
         format!("spread {key}={domain}"),
         Help {
+            gap: 0,
             cost: 4,
             text: format!(
                 "make room in {key} {}, raise maxSkew, or use whenUnsatisfiable: ScheduleAnyway",

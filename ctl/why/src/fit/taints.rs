@@ -39,12 +39,13 @@ fn help(spot: &Spot<'_>, taint: &Value, written: &str) -> Help {
     let (key, effect) = (dig::text(taint, "key"), dig::text(taint, "effect"));
     if key.starts_with(OF_THE_CLUSTER) {
         let text = format!("see why the node is not well: `coxctl why node/{}`", spot.name);
-        return Help { cost: 6, text };
+        return Help { gap: 0, cost: 6, text };
     }
     let remove = format!("`coxctl taint node {} {key}:{effect}-`", spot.name);
     match CONTROL_PLANE.contains(&key) {
-        true => Help { cost: 5, text: format!("let workloads onto the control plane: {remove}") },
+        true => Help { gap: 0, cost: 5, text: format!("let workloads onto the control plane: {remove}") },
         false => Help {
+            gap: 0,
             cost: 2,
             text: format!("give the pod a toleration of {written}, or take the taint away: {remove}"),
         },

@@ -26,7 +26,7 @@ impl Held<'_> {
     /// How much would have to change: few things first, then cheap ones.
     fn cost(&self) -> (usize, u32) {
         let plugins: BTreeSet<&str> = self.obstacles.iter().map(|o| o.plugin).collect();
-        (plugins.len(), self.obstacles.iter().map(|o| u32::from(o.help.cost)).sum())
+        (plugins.len(), self.obstacles.iter().map(|o| u32::from(o.help.cost) * 1000 + o.help.gap).sum())
     }
 }
 

@@ -46,7 +46,11 @@ fn one(world: &World<'_>, spot: &Spot<'_>, name: &str, claim: &Value) -> Option<
             plugin: "VolumeRestrictions",
             text: format!("can't mount claim {name}: it is ReadWriteOncePod and pod {user} uses it"),
             alike: format!("sole use of {name}"),
-            help: Help { cost: 4, text: format!("end pod {user} first, or use a claim with ReadWriteMany") },
+            help: Help {
+                gap: 0,
+                cost: 4,
+                text: format!("end pod {user} first, or use a claim with ReadWriteMany"),
+            },
             evidence: vec![evidence("PersistentVolumeClaim", name, "spec.accessModes", "ReadWriteOncePod")],
         });
     }
@@ -90,7 +94,11 @@ fn elsewhere(spot: &Spot<'_>, name: &str, volume: &Value) -> Option<Obstacle> {
         plugin: if away { "VolumeBinding" } else { "VolumeZone" },
         text: format!("can't reach volume {pv} of claim {name}, which is only at {wanted}"),
         alike: format!("volume {pv}"),
-        help: Help { cost: 6, text: format!("make room for the pod at {wanted}, where its volume is") },
+        help: Help {
+            gap: 0,
+            cost: 6,
+            text: format!("make room for the pod at {wanted}, where its volume is"),
+        },
         evidence: vec![evidence("PersistentVolume", pv, "spec.nodeAffinity", &wanted)],
     })
 }
@@ -122,7 +130,7 @@ fn unbound(facts: &Facts, spot: &Spot<'_>, name: &str, claim: &Value) -> Option<
         plugin: "VolumeBinding",
         text: format!("has {what} for claim {name}"),
         alike: format!("no volume for {name}"),
-        help: Help { cost: 5, text: format!("see `coxctl why pvc/{name}`") },
+        help: Help { gap: 0, cost: 5, text: format!("see `coxctl why pvc/{name}`") },
         evidence: vec![evidence(
             "StorageClass",
             facts::name(class),

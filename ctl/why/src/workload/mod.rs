@@ -102,6 +102,7 @@ pub const PATIENT: &[&str] = &[
     "old-pods",
     "grace",
     "progress",
+    "partition",
 ];
 
 /// A number or percentage of a whole, as pods.
