@@ -28,6 +28,8 @@ enum Verb {
     Change(coxctl_change::Command),
     #[command(flatten)]
     Inspect(coxctl_inspect::Command),
+    #[command(flatten)]
+    Why(coxctl_why::Command),
 }
 
 /// The whole grammar, for help.
@@ -75,6 +77,7 @@ async fn verb(everyday: Everyday) -> Result<i32> {
         Verb::Get(command) => coxctl_get::run(command, &globals, root).await,
         Verb::Change(command) => coxctl_change::run_with(command, &globals, Some(&attaching())).await,
         Verb::Inspect(command) => coxctl_inspect::run(command, &globals).await,
+        Verb::Why(coxctl_why::Command::Why(args)) => coxctl_why::run(&args, &globals).await,
     }
 }
 

@@ -29,7 +29,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ),
     (
         "Troubleshooting and Debugging Commands",
-        &["describe", "logs", "attach", "exec", "port-forward", "proxy", "cp", "auth", "debug", "events"],
+        &["describe", "why", "logs", "attach", "exec", "port-forward", "proxy", "cp", "auth", "debug", "events"],
     ),
     ("Advanced Commands", &["diff", "apply", "patch", "replace", "wait"]),
     ("Settings Commands", &["label", "annotate", "completion"]),

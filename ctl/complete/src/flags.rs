@@ -172,6 +172,7 @@ fn formats(path: &[&str]) -> Option<&'static [&'static str]> {
         ["version"] | ["apply", "view-last-applied"] | ["edit"] => &["json", "yaml"],
         ["explain"] => &["plaintext", "plaintext-openapiv2"],
         ["config", "get-contexts"] | ["delete"] => &["name"],
+        ["why"] => &["json"],
         ["events"] => &["json", "yaml", "wide"],
         // Flags of the commands about machines are limited in the grammar itself.
         ["init" | "join" | "certs" | "token" | "upgrade" | "reset" | "lab" | "image" | "bundle", ..] => {

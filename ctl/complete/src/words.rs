@@ -45,6 +45,20 @@ pub enum Then {
 }
 
 const ANY: &[&str] = &[];
+const EXPLAINED: &[&str] = &[
+    "pod",
+    "deployment",
+    "statefulset",
+    "daemonset",
+    "replicaset",
+    "job",
+    "cronjob",
+    "horizontalpodautoscaler",
+    "persistentvolumeclaim",
+    "service",
+    "node",
+    "namespace",
+];
 const SCALED: &[&str] = &["deployment", "replicaset", "replicationcontroller", "statefulset"];
 const EXPOSED: &[&str] = &["pod", "service", "replicationcontroller", "deployment", "replicaset"];
 const ROLLED: &[&str] = &["deployment", "daemonset", "statefulset"];
@@ -66,6 +80,7 @@ pub fn of(grammar: &Grammar, path: &[&str], index: usize) -> Option<Subject> {
         ["get" | "describe" | "delete" | "edit" | "label" | "annotate" | "patch" | "wait"]
         | ["apply", "view-last-applied" | "edit-last-applied"] => objects(ANY, true),
         ["tree"] => objects(ANY, false),
+        ["why"] => objects(EXPLAINED, true),
         ["scale" | "autoscale"] => objects(SCALED, true),
         ["expose"] => objects(EXPOSED, true),
         ["taint"] => objects(&["node"], true),

@@ -7,6 +7,7 @@ pub mod call;
 pub mod cli;
 pub mod cluster;
 pub mod connect;
+pub mod dig;
 pub mod discovery;
 pub mod error;
 pub mod files;
