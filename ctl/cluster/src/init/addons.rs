@@ -14,6 +14,10 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("coredns", "Install the cluster DNS addon", |r| dns(r).boxed_local()).together(),
     Phase::step("kube-proxy", "Install the kube-proxy addon", |r| proxy(r).boxed_local()).together(),
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
+    Phase::step("load-balancer", "Give Services of type LoadBalancer addresses, if there is a pool of them", |r| {
+        load_balancer(r).boxed_local()
+    })
+    .together(),
 ];
 
 async fn dns(run: &Run) -> Result<()> {
@@ -61,13 +65,25 @@ fn proxy_kubeconfig(server: &str) -> Result<String> {
 
 async fn network(run: &Run) -> Result<()> {
     let cluster = &run.config.cluster;
-    let args = backend(run.args.network_backend.as_deref());
+    let mut args = backend(run.args.network_backend.as_deref());
+    if run.args.load_balancer()?.is_some() {
+        args.push(Arg { name: "announce".into(), value: "true".into() });
+    }
     let pods = &cluster.networking.pod_subnet;
     if run.addon(objects::network(pods, &args)?).await? {
         return Ok(());
     }
     node::network(&run.host, run.node(), &cluster.cluster_name, &run.ca()?, pods, &args)?;
     say::line("addons", "Applied essential addon: pod network");
+    Ok(())
+}
+
+async fn load_balancer(run: &Run) -> Result<()> {
+    let Some(config) = run.args.load_balancer()? else { return Ok(()) };
+    if run.addon(objects::load_balancer(&config)?).await? {
+        return Ok(());
+    }
+    say::line("addons", "Applied addon: addresses for Services of type LoadBalancer");
     Ok(())
 }
 
