@@ -13,8 +13,8 @@ use kube::client::Body;
 use kube::{Api, Client};
 use serde::Deserialize;
 
-/// Time for one write: shorter than doubt sets in.
-const CALL: Duration = Duration::from_secs(2);
+/// Time for one write: no longer than until doubt sets in, and enough for a server that is busy.
+const CALL: Duration = Duration::from_secs(4);
 const ADDRESS: &str = "coxswain.io/address";
 const SERVICES: &str = "coxswain.io/services";
 const INTERFACES: &str = "coxswain.io/interfaces";
