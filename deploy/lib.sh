@@ -45,4 +45,4 @@ settle() { sync; }
 
 build_images() { "$root/deploy/images/build" "$bin" "$1"; }
 
-daemons="kube-apiserver kube-scheduler kube-controller-manager kubelet kube-proxy coxswain-network coxswain-dns coxswain-balancer metrics-server coxswain-local-path"
+daemons="kube-apiserver kube-scheduler kube-controller-manager cloud-controller-manager kubelet kube-proxy coxswain-network coxswain-dns coxswain-balancer metrics-server coxswain-local-path"

@@ -176,6 +176,7 @@ pub(crate) mod tests {
             ips: vec![IpAddr::from([172, 30, 0, ip])],
             cidrs: vec![format!("10.244.{cidr}.0/24").parse().unwrap()],
             available: true,
+            ..NodeFacts::default()
         };
         list.iter().map(|(name, ip, cidr)| ((*name).to_owned(), facts(*ip, *cidr))).collect()
     }

@@ -15,7 +15,23 @@ pub struct NodeFacts {
     pub cidrs: Vec<IpNet>,
     /// Whether condition NetworkUnavailable is False already.
     pub available: bool,
+    /// May it answer for addresses of Services?
+    pub fitness: Fitness,
 }
+
+/// Whether a node may answer for addresses of Services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fitness {
+    /// Not Ready, going, or excluded from load balancers.
+    #[default]
+    Unfit,
+    /// No new pods come here: only if there is no better one.
+    Cordoned,
+    Fit,
+}
+
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+const GOING: &str = "ToBeDeletedByClusterAutoscaler";
 
 /// All nodes by name.
 pub type Nodes = BTreeMap<String, NodeFacts>;
@@ -27,7 +43,20 @@ pub fn read(node: &Node) -> NodeFacts {
     let ips = addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok());
     let conditions = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten();
     let available = conditions.into_iter().any(|c| c.type_ == "NetworkUnavailable" && c.status == "False");
-    NodeFacts { ips: ips.collect(), cidrs: cidrs(node), available }
+    NodeFacts { ips: ips.collect(), cidrs: cidrs(node), available, fitness: fitness(node) }
+}
+
+fn fitness(node: &Node) -> Fitness {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let ready = conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let excluded = node.metadata.labels.as_ref().is_some_and(|l| l.contains_key(EXCLUDED));
+    let spec = node.spec.as_ref();
+    let going = spec.and_then(|s| s.taints.as_ref()).into_iter().flatten().any(|t| t.key == GOING);
+    match (ready && !excluded && !going && node.metadata.deletion_timestamp.is_none(), spec) {
+        (false, _) => Fitness::Unfit,
+        (true, Some(spec)) if spec.unschedulable == Some(true) => Fitness::Cordoned,
+        (true, _) => Fitness::Fit,
+    }
 }
 
 fn cidrs(node: &Node) -> Vec<IpNet> {
@@ -47,6 +76,21 @@ mod tests {
             "status": {"addresses": [{"type": "Hostname", "address": "x"}, {"type": "InternalIP", "address": ip}],
                        "conditions": [{"type": "NetworkUnavailable", "status": "False"}]}});
         read(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn nodes_are_fit_or_not() {
+        let fitness = |labels: serde_json::Value, spec: serde_json::Value, ready: &str| {
+            let status = json!({"conditions": [{"type": "Ready", "status": ready}]});
+            let node = json!({"metadata": {"labels": labels}, "spec": spec, "status": status});
+            read(&serde_json::from_value(node).unwrap()).fitness
+        };
+        assert_eq!(fitness(json!({}), json!({}), "True"), Fitness::Fit);
+        assert_eq!(fitness(json!({}), json!({"unschedulable": true}), "True"), Fitness::Cordoned);
+        assert_eq!(fitness(json!({}), json!({}), "Unknown"), Fitness::Unfit);
+        assert_eq!(fitness(json!({EXCLUDED: ""}), json!({}), "True"), Fitness::Unfit);
+        let going = json!({"taints": [{"key": GOING, "effect": "NoSchedule"}]});
+        assert_eq!(fitness(json!({}), going, "True"), Fitness::Unfit);
     }
 
     #[test]

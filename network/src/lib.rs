@@ -5,8 +5,9 @@
 //! events; nothing is looked at twice without one. Any other CNI network can be used instead: no daemon depends on it.
 //!
 //! [`facts`] reads Nodes, [`cni`] and [`masquerade`] make files and rules, [`plan`] says how nodes are to be connected and
-//! [`backend`] connects them, [`routes`] talks to the kernel, [`run`] joins them.
+//! [`backend`] connects them, [`routes`] talks to the kernel, [`run`] joins them. [`announce`] answers for addresses of Services.
 
+pub mod announce;
 pub mod backend;
 pub mod cni;
 pub mod facts;

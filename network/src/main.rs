@@ -49,6 +49,9 @@ struct Flags {
     /// UDP port of the tunnel, the same on all nodes
     #[arg(long, default_value_t = 8472)]
     vxlan_port: u16,
+    /// Answer for addresses of Services of type LoadBalancer on this node's links, in turn with other nodes
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    announce: bool,
     /// Log level
     #[arg(short = 'v', long = "v", default_value_t = 0)]
     v: u8,
@@ -91,6 +94,7 @@ async fn start(flags: Flags) -> Result<()> {
         cluster_cidrs: flags.cluster_cidr,
         conf_dir: flags.cni_conf_dir,
         iface: flags.iface,
+        announce: flags.announce,
     };
     let (kernel, disturbances) = Netlink::open()?;
     let kernel = Arc::new(kernel);

@@ -14,8 +14,10 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::announce::Announcer;
 use crate::backend::Backend;
 use crate::facts::{NodeFacts, Nodes, read};
 use crate::routes::{Disturbances, Kernel};
@@ -37,6 +39,8 @@ pub struct Config {
     pub conf_dir: PathBuf,
     /// Link to other nodes; found by the node's address when not given.
     pub iface: Option<String>,
+    /// Answers for addresses of Services on its links.
+    pub announce: bool,
 }
 
 /// Runs until cancelled.
@@ -49,12 +53,17 @@ pub async fn run(
     token: CancellationToken,
 ) -> Result<()> {
     daemon::notify::waiting("this machine's Node and its podCIDR");
+    let (known, followed) = watch::channel(Arc::default());
+    let announcing = config.announce.then(|| {
+        tokio::spawn(Announcer::run(config.node_name.clone(), client.clone(), followed, token.clone()))
+    });
     let agent = Agent {
         config,
         client,
         kernel,
         backend,
         nodes: Nodes::new(),
+        known,
         listing: None,
         complete: false,
         ready: false,
@@ -64,7 +73,12 @@ pub async fn run(
         guard: open_guard(),
         files: None,
     };
-    token.run_until_cancelled(agent.work(disturbances)).await.unwrap_or(Ok(()))
+    let done = token.run_until_cancelled(agent.work(disturbances)).await.unwrap_or(Ok(()));
+    token.cancel();
+    if let Some(announcing) = announcing {
+        announcing.await.context("announcing addresses")?;
+    }
+    done
 }
 
 struct Agent {
@@ -73,6 +87,8 @@ struct Agent {
     kernel: Arc<dyn Kernel>,
     backend: Box<dyn Backend>,
     nodes: Nodes,
+    /// Tells the announcer.
+    known: watch::Sender<Arc<Nodes>>,
     /// Nodes of a listing under way.
     listing: Option<Nodes>,
     complete: bool,
@@ -113,6 +129,7 @@ impl Agent {
                 () = rest(pause) => true,
             };
             if changed && self.complete {
+                self.tell();
                 pause = match self.apply().await {
                     Ok(()) => None,
                     Err(error) => {
@@ -122,6 +139,17 @@ impl Agent {
                 };
             }
         }
+    }
+
+    /// Tells the announcer of the nodes, if they are others than it knows.
+    fn tell(&self) {
+        self.known.send_if_modified(|known| {
+            let news = **known != self.nodes;
+            if news {
+                *known = Arc::new(self.nodes.clone());
+            }
+            news
+        });
     }
 
     /// True when something changed that counts.

@@ -43,6 +43,7 @@ fn nodes(list: &[(&str, u8)]) -> Nodes {
         ips: vec![IpAddr::from([172, 30, 0, n])],
         cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
         available: false,
+        ..NodeFacts::default()
     };
     list.iter().map(|(name, n)| ((*name).to_owned(), facts(*n))).collect::<BTreeMap<_, _>>()
 }

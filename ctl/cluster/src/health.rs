@@ -82,6 +82,14 @@ pub async fn scheduler(host: &Host, cluster: &ClusterConfiguration, limit: Durat
     secure(host, daemons::SCHEDULER, &address, "/livez", limit).await
 }
 
+/// The cloud controller manager by /healthz.
+///
+/// # Errors
+/// As [`coxctl_machine::healthy`].
+pub async fn cloud(host: &Host, limit: Duration) -> Result<()> {
+    secure(host, daemons::CLOUD, "127.0.0.1:10258", "/healthz", limit).await
+}
+
 async fn secure(host: &Host, name: &str, address: &str, path: &str, limit: Duration) -> Result<()> {
     let begin = Instant::now();
     let check = async || {

@@ -16,6 +16,7 @@ pub mod init;
 pub mod join;
 pub mod joinline;
 pub mod leftovers;
+mod loadbalancer;
 pub mod local;
 pub mod node;
 pub mod nodes;

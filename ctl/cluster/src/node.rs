@@ -247,6 +247,19 @@ pub fn proxy(host: &Host, node: &str, cluster: &str, ca_pem: &str, document: &Va
     host.run_with(&units::proxy(node), changed)
 }
 
+/// Writes the cloud controller manager's files: its kubeconfig with a certificate of its own, and what it is told of pools.
+///
+/// # Errors
+/// When a file can't be written, or the authority's key is not here and the kubeconfig neither.
+pub fn cloud(host: &Host, cluster: &ClusterConfiguration, config: &str) -> Result<()> {
+    let (dir, pki) = (host.path(paths::KUBERNETES), host.path(&cluster.certificates_dir));
+    let spec = coxctl_pki::cloud_kubeconfig();
+    let (_, warnings) =
+        coxctl_pki::ensure_kubeconfig(&dir, &pki, &spec, cluster, &mut |p: &Path| host.record(p))?;
+    warnings.iter().for_each(|w| say::warn("kubeconfig", w));
+    host.write(paths::CLOUD_CONFIG, config.as_bytes(), 0o644).map(drop)
+}
+
 /// Writes the network agent's file and starts it.
 ///
 /// # Errors

@@ -24,6 +24,10 @@ pub const BOOTSTRAP_CONF: &str = "/etc/kubernetes/bootstrap-kubelet.conf";
 pub const CONTROLLER_MANAGER_CONF: &str = "/etc/kubernetes/controller-manager.conf";
 /// The scheduler's kubeconfig.
 pub const SCHEDULER_CONF: &str = "/etc/kubernetes/scheduler.conf";
+/// The cloud controller manager's kubeconfig.
+pub const CLOUD_CONF: &str = "/etc/kubernetes/cloud-controller-manager.conf";
+/// The provider's configuration.
+pub const CLOUD_CONFIG: &str = "/etc/kubernetes/cloud.yaml";
 /// kube-proxy's kubeconfig.
 pub const PROXY_CONF: &str = "/etc/kubernetes/kube-proxy.conf";
 /// kube-proxy's configuration document.

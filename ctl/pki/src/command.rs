@@ -204,7 +204,11 @@ fn renew(name: &str, at: &At) -> Result<()> {
         return Ok(());
     }
     for known in KNOWN.iter().filter(|k| !k.is_ca()) {
-        let line = match known.expiry(&dirs)?.missing {
+        let missing = known.expiry(&dirs)?.missing;
+        if missing && known.name == expiry::OPTIONAL {
+            continue;
+        }
+        let line = match missing {
             true => format!("MISSING! {}", known.about),
             false => outcome(known, known.renew(&dirs, terms.as_ref())?),
         };

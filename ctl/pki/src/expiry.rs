@@ -78,8 +78,11 @@ const fn conf(name: &'static str, about: &'static str) -> Known {
     Known { name, authority: "ca", place: Place::Kubeconfig(name), about }
 }
 
+/// Not every cluster has it: while it is missing nothing is said of it.
+pub const OPTIONAL: &str = "cloud-controller-manager.conf";
+
 /// What `certs` lists and renews, in kubeadm's order, then the authorities.
-pub const KNOWN: [Known; 14] = [
+pub const KNOWN: [Known; 15] = [
     conf(
         "admin.conf",
         "certificate embedded in the kubeconfig file for the admin to use and for kubeadm itself",
@@ -96,6 +99,10 @@ pub const KNOWN: [Known; 14] = [
         "apiserver-kubelet-client",
         "ca",
         "certificate for the API server to connect to kubelet",
+    ),
+    conf(
+        OPTIONAL,
+        "certificate embedded in the kubeconfig file for the cloud controller manager to use",
     ),
     conf(
         "controller-manager.conf",
@@ -239,7 +246,8 @@ impl Known {
 /// # Errors
 /// A file that is there and holds no certificate.
 pub fn expiry(dirs: &Dirs) -> Result<Vec<Expiry>> {
-    KNOWN.iter().map(|k| k.expiry(dirs)).collect()
+    let all: Result<Vec<Expiry>> = KNOWN.iter().map(|k| k.expiry(dirs)).collect();
+    Ok(all?.into_iter().filter(|e| !(e.missing && e.name == OPTIONAL)).collect())
 }
 
 /// Renews one certificate or kubeconfig by kubeadm's name; see [`Known::renew`].
@@ -272,7 +280,8 @@ pub(crate) mod tests {
         let specs = cluster_certificates(&cluster, "cp-1", "172.30.0.2".parse().unwrap()).unwrap();
         ensure_all(&dirs.pki, &specs, &cluster, &mut unrecorded).unwrap();
         let local = ApiEndpoint { advertise_address: "172.30.0.2".into(), bind_port: 6443 };
-        for spec in cluster_kubeconfigs(&cluster, "cp-1", &local, true) {
+        let cloud = crate::nodeconf::cloud_kubeconfig();
+        for spec in cluster_kubeconfigs(&cluster, "cp-1", &local, true).into_iter().chain([cloud]) {
             ensure_kubeconfig(dir, &dirs.pki, &spec, &cluster, &mut unrecorded).unwrap();
         }
         dirs

@@ -30,7 +30,7 @@ pub use command::{CertsCommand, KubeconfigCommand, run_certs, run_kubeconfig};
 pub use expiry::{Dirs, Expiry, Known, expiry, renew};
 pub use hash::ca_hashes;
 pub use nodeconf::{
-    KubeconfigSpec, bootstrap_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig, finalize_kubelet_conf,
+    KubeconfigSpec, bootstrap_kubeconfig, cloud_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig, finalize_kubelet_conf,
     kubeconfig_fits, node_agent_kubeconfig,
 };
 

@@ -97,6 +97,18 @@ pub fn cluster_kubeconfigs(
     out
 }
 
+/// The kubeconfig of cloud-controller-manager, which only control planes with one have.
+pub fn cloud_kubeconfig() -> KubeconfigSpec {
+    KubeconfigSpec {
+        name: "cloud-controller-manager",
+        file: "cloud-controller-manager.conf",
+        user: "system:cloud-controller-manager".into(),
+        orgs: Vec::new(),
+        server: BALANCER.into(),
+        tls_server_name: Some(BALANCER_SERVER_NAME.into()),
+    }
+}
+
 /// Sees to one kubeconfig in `dir` with a client certificate of `pki`'s authority: an existing file is kept when it trusts
 /// that authority (another server is worth a warning).
 ///

@@ -17,6 +17,8 @@ use crate::pki::{Authority, write_file};
 const SERVICE_CIDR: &str = "10.96.0.0/16";
 /// Addresses of pods, a /24 of them per node.
 const POD_CIDR: &str = "10.244.0.0/16";
+/// Addresses of Services of type LoadBalancer: of the nodes' own network, and no node's.
+const POOL: &str = "172.30.0.200-172.30.0.250";
 const API: &str = "kubeadm.k8s.io/v1beta4";
 /// Where a node finds its part of the configuration.
 const CONFIG: &str = "/etc/kubernetes/lab.yaml";
@@ -60,6 +62,10 @@ fn command(lab: &Lab, spec: &Spec, node: &NodeSpec) -> Result<()> {
     command.args([verb, "--config", CONFIG, "--ignore-preflight-errors", IGNORED, "--bin-dir"]);
     command.arg(&spec.bin_dir);
     if verb == "init" {
+        // A lab made of other programs may have none.
+        if spec.bin_dir.join("cloud-controller-manager").exists() {
+            command.args(["--load-balancer-pool", POOL]);
+        }
         command.args(["--skip-phases", "show-join-command"]);
         if spec.control_planes() > 1 {
             command.arg("--upload-certs");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client};
 use rand::Rng;
@@ -82,6 +83,9 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
     })?;
     let client = client_of(lab, &spec, "admin.conf").await?;
     said.wait("nodes Ready", nodes_ready(lab, &spec, &client)).await?;
+    if spec.nodes.len() == 1 {
+        take_all(&client, &spec).await?;
+    }
     kubeconfig_merge(lab, &spec)?;
     println!(
         "Lab {:?} is up after {:.1} s: {} nodes, context {}, logs in {}.",
@@ -91,6 +95,16 @@ pub async fn up(lab: &Lab, options: &Options) -> Result<()> {
         spec.context(),
         lab.dir.join("nodes/NODE/logs").display()
     );
+    Ok(())
+}
+
+/// Alone, the control plane has to answer for addresses of Services too.
+async fn take_all(client: &Client, spec: &Spec) -> Result<()> {
+    let label = "node.kubernetes.io/exclude-from-external-load-balancers";
+    let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {label: null}}}));
+    let api: Api<Node> = Api::all(client.clone());
+    let name = &spec.control_plane()?.name;
+    api.patch(name, &PatchParams::default(), &patch).await.context("letting the node answer for addresses")?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ const RESOLVING: Duration = Duration::from_secs(1);
 /// Addresses of the host, primary first: --node-ip, else what the host name resolves to, else the source address
 /// of the default route.
 pub async fn find(config: &Config) -> Vec<IpAddr> {
-    let given: Vec<IpAddr> = config.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    let given = given(config);
     if !given.is_empty() {
         return given;
     }
@@ -51,6 +51,41 @@ fn outgoing(v6: bool) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
+/// Whose business status.addresses are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The kubelet's own.
+    #[default]
+    Kubelet,
+    /// A cloud controller's. Until it has said its own, those given by --node-ip count, if there are any.
+    Cloud { given: bool },
+}
+
+impl Source {
+    /// By the flags.
+    pub fn of(config: &Config) -> Self {
+        match config.external_cloud {
+            true => Self::Cloud { given: !given(config).is_empty() },
+            false => Self::Kubelet,
+        }
+    }
+
+    /// status.addresses as they should be; `None` to leave them to the cloud controller.
+    pub fn choose(self, had: Option<Vec<NodeAddress>>, own: &[IpAddr], hostname: &str) -> Option<Vec<NodeAddress>> {
+        let had = had.filter(|had| !had.is_empty());
+        match self {
+            Self::Cloud { .. } if had.is_some() => had,
+            Self::Cloud { given: false } => None,
+            _ => Some(render(own, hostname)),
+        }
+    }
+}
+
+/// What --node-ip names.
+pub fn given(config: &Config) -> Vec<IpAddr> {
+    config.node_ips.iter().copied().filter(|ip| !ip.is_unspecified()).collect()
+}
+
 /// status.addresses: InternalIP each, then Hostname.
 pub fn render(addresses: &[IpAddr], hostname: &str) -> Vec<NodeAddress> {
     let one = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
@@ -79,5 +114,22 @@ mod tests {
         assert_eq!(found, config.node_ips);
         let rendered = render(&found, "h");
         assert_eq!((rendered[0].type_.as_str(), rendered[1].address.as_str()), ("InternalIP", "h"));
+    }
+
+    #[test]
+    fn a_cloud_controller_has_the_last_word() {
+        let one = |kind: &str, address: &str| NodeAddress { type_: kind.into(), address: address.into() };
+        let own = ["10.0.0.1".parse().unwrap()];
+        let theirs = Some(vec![one("ExternalIP", "1.2.3.4")]);
+        let rendered = Some(vec![one("InternalIP", "10.0.0.1"), one("Hostname", "h")]);
+        for (source, had, want) in [
+            (Source::Kubelet, theirs.clone(), rendered.clone()),
+            (Source::Cloud { given: true }, theirs.clone(), theirs.clone()),
+            (Source::Cloud { given: true }, None, rendered.clone()),
+            (Source::Cloud { given: false }, theirs.clone(), theirs),
+            (Source::Cloud { given: false }, Some(vec![]), None),
+        ] {
+            assert_eq!(source.choose(had, &own, "h"), want);
+        }
     }
 }

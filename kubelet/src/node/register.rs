@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ATTACH_DETACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
+/// What --node-ip names, for a cloud controller.
+const PROVIDED_IP: &str = "alpha.kubernetes.io/provided-node-ip";
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(7);
@@ -73,13 +75,21 @@ pub fn initial(config: &Config, architecture: &str) -> Node {
     let mut labels = default_labels(config, architecture);
     labels.extend(config.node_labels.clone());
     let managed = config.file.enable_controller_attach_detach;
-    let annotations = managed.then(|| BTreeMap::from([(ATTACH_DETACH.to_owned(), "true".to_owned())]));
+    let mut annotations = BTreeMap::new();
+    if managed {
+        annotations.insert(ATTACH_DETACH.to_owned(), "true".to_owned());
+    }
+    let given = super::addresses::given(config);
+    if config.external_cloud && !given.is_empty() {
+        let list: Vec<String> = given.iter().map(ToString::to_string).collect();
+        annotations.insert(PROVIDED_IP.to_owned(), list.join(","));
+    }
     let some = |s: &String| Some(s.clone()).filter(|s| !s.is_empty());
     Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels),
-            annotations,
+            annotations: Some(annotations).filter(|a| !a.is_empty()),
             ..Default::default()
         },
         spec: Some(NodeSpec {
@@ -100,20 +110,23 @@ fn default_labels(config: &Config, architecture: &str) -> BTreeMap<String, Strin
     labels
 }
 
-/// What an existing Node lacks of what every node of ours has: the default labels and the annotation.
+/// What an existing Node lacks of what every node of ours has: the default labels and the annotations.
 pub fn reconcile(existing: &Node, wanted: &Node) -> Option<Value> {
     let have = existing.metadata.labels.clone().unwrap_or_default();
     let defaults = wanted.metadata.labels.iter().flatten().filter(|(k, _)| is_default(k));
     let labels: Map<String, Value> =
         defaults.filter(|(k, v)| have.get(*k) != Some(*v)).map(|(k, v)| (k.clone(), json!(v))).collect();
-    let has = |n: &Node| n.metadata.annotations.as_ref().and_then(|a| a.get(ATTACH_DETACH)).cloned();
-    let (before, after) = (has(existing), has(wanted));
+    let has = |n: &Node, key: &str| n.metadata.annotations.as_ref().and_then(|a| a.get(key)).cloned();
+    let own = [ATTACH_DETACH, PROVIDED_IP];
+    let differing = own.iter().filter(|key| has(existing, key) != has(wanted, key));
+    let annotations: Map<String, Value> =
+        differing.map(|key| ((*key).to_owned(), json!(has(wanted, key)))).collect();
     let mut metadata = Map::new();
     if !labels.is_empty() {
         metadata.insert("labels".into(), labels.into());
     }
-    if before != after {
-        metadata.insert("annotations".into(), json!({ ATTACH_DETACH: after }));
+    if !annotations.is_empty() {
+        metadata.insert("annotations".into(), annotations.into());
     }
     (!metadata.is_empty()).then(|| json!({ "metadata": metadata }))
 }
@@ -138,6 +151,7 @@ mod tests {
     fn a_new_node() {
         let mut config = config();
         config.external_cloud = true;
+        config.node_ips = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         let node = serde_json::to_value(initial(&config, "amd64")).unwrap();
         assert_eq!(
             node["metadata"]["labels"],
@@ -148,6 +162,7 @@ mod tests {
             })
         );
         assert_eq!(node["metadata"]["annotations"][ATTACH_DETACH], "true");
+        assert_eq!(node["metadata"]["annotations"][PROVIDED_IP], "10.0.0.1,fd00::1");
         assert_eq!(node["spec"]["providerID"], "x://1");
         assert_eq!(node["spec"]["taints"][0]["key"], "node.cloudprovider.kubernetes.io/uninitialized");
     }

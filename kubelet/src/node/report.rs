@@ -32,6 +32,7 @@ fn build(ctx: &Context, facts: &Facts, images: &[ContainerImage]) -> NodeStatus 
         pressure: *ctx.pressure.borrow(),
         images,
         hostname: &ctx.config.hostname,
+        source: super::addresses::Source::of(&ctx.config),
         port: ctx.config.file.port,
         now: Timestamp::now(),
     })

@@ -30,6 +30,8 @@ pub struct Inputs<'a> {
     pub images: &'a [ContainerImage],
     /// host name for status.addresses
     pub hostname: &'a str,
+    /// whose business status.addresses are
+    pub source: addresses::Source,
     /// port of the kubelet server
     pub port: i32,
     /// cores and memory must be there for the node to be ready
@@ -47,7 +49,7 @@ pub fn build(inputs: &Inputs<'_>) -> NodeStatus {
     }
     let endpoint = DaemonEndpoint { port: inputs.port };
     NodeStatus {
-        addresses: Some(addresses::render(&inputs.view.addresses, inputs.hostname)),
+        addresses: inputs.source.choose(old.addresses.clone(), &inputs.view.addresses, inputs.hostname),
         capacity: Some(with_extended(&inputs.view.capacity, old.capacity.as_ref())),
         allocatable: Some(with_extended(&inputs.view.allocatable, old.allocatable.as_ref())),
         conditions: Some(conditions_of(inputs, old.conditions.as_deref().unwrap_or_default())),
@@ -176,6 +178,7 @@ mod tests {
             pressure: Pressure::default(),
             images: &[],
             hostname: "h",
+            source: addresses::Source::Kubelet,
             port: 10250,
             now: at(now),
         })

@@ -11,6 +11,7 @@ use crate::paths::{BOOTSTRAPPERS, CONTROL_PLANE};
 pub const NETWORK: &str = "coxswain-network";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const SYSTEM: &str = "kube-system";
+const LOAD_BALANCER: &str = include_str!("../../../../deploy/manifests/load-balancer.yaml");
 const BOOTSTRAP: &str = include_str!("../../../../deploy/manifests/bootstrap.yaml");
 const DNS: &str = include_str!("../../../../deploy/manifests/dns.yaml");
 const METRICS: &str = include_str!("../../../../deploy/manifests/metrics-server.yaml");
@@ -95,6 +96,18 @@ pub fn network(pod_subnet: &str, args: &[coxctl_config::Arg]) -> Result<Vec<Valu
     all.push(config_map(NETWORK, json!({"podSubnet": pod_subnet, "args": serde_json::to_string(args)?})));
     let readers = json!([group("system:nodes"), group(BOOTSTRAPPERS)]);
     all.extend(role(SYSTEM, "coxswain:network-config", "configmaps", NETWORK, readers));
+    Ok(all)
+}
+
+/// The rights of cloud-controller-manager and of those who announce addresses, and what other control planes are to run.
+///
+/// # Errors
+/// When the built-in manifest is damaged.
+pub fn load_balancer(config: &str) -> Result<Vec<Value>> {
+    use crate::loadbalancer::{KEY, NAME};
+    let mut all = documents(LOAD_BALANCER)?;
+    all.push(config_map(NAME, json!({KEY: config})));
+    all.extend(role(SYSTEM, "coxswain:cloud-config", "configmaps", NAME, json!([group(BOOTSTRAPPERS)])));
     Ok(all)
 }
 

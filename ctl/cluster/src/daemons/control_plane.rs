@@ -3,7 +3,7 @@
 use coxctl_config::{ApiEndpoint, ClusterConfiguration};
 use coxctl_machine::Daemon;
 
-use super::{API_SERVER, Args, CERTS, CONTROLLER_MANAGER, ETCD, SCHEDULER, daemon};
+use super::{API_SERVER, Args, CERTS, CLOUD, CONTROLLER_MANAGER, ETCD, SCHEDULER, daemon};
 use crate::paths;
 
 /// The API server of this machine; `signs` is false when the authority's key is not here: then nobody may be there to sign
@@ -117,6 +117,16 @@ pub fn controller_manager(cluster: &ClusterConfiguration, signs: bool) -> Daemon
 pub fn scheduler(cluster: &ClusterConfiguration) -> Daemon {
     let args = kubeconfigs(paths::SCHEDULER_CONF).with(&cluster.scheduler.extra_args);
     daemon(SCHEDULER, SCHEDULER, args.list(), &cluster.scheduler.extra_envs, &[API_SERVER])
+}
+
+/// The cloud controller manager with the provider that is built in: addresses of Services from pools.
+pub fn cloud(cluster: &ClusterConfiguration) -> Daemon {
+    let args = kubeconfigs(paths::CLOUD_CONF)
+        .set("client-ca-file", format!("{}/ca.crt", cluster.certificates_dir))
+        .set("cloud-provider", "coxswain")
+        .set("cloud-config", paths::CLOUD_CONFIG)
+        .set("cluster-name", &cluster.cluster_name);
+    daemon(CLOUD, CLOUD, args.list(), &[], &[API_SERVER])
 }
 
 /// The renewal of this control plane's certificates.

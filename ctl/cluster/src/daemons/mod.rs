@@ -18,6 +18,8 @@ pub const API_SERVER: &str = "kube-apiserver";
 pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 /// Unit name of the scheduler.
 pub const SCHEDULER: &str = "kube-scheduler";
+/// Unit name of the cloud controller manager.
+pub const CLOUD: &str = "cloud-controller-manager";
 /// Unit name of the kubelet.
 pub const KUBELET: &str = "kubelet";
 /// Unit name of the proxy.

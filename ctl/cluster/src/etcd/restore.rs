@@ -116,8 +116,8 @@ fn unpack(host: &Host, wanted: &Wanted<'_>, into: &Path) -> Result<()> {
     Ok(())
 }
 
-const WRITERS: [&str; 4] =
-    [daemons::SCHEDULER, daemons::CONTROLLER_MANAGER, daemons::API_SERVER, daemons::ETCD];
+const WRITERS: [&str; 5] =
+    [daemons::CLOUD, daemons::SCHEDULER, daemons::CONTROLLER_MANAGER, daemons::API_SERVER, daemons::ETCD];
 
 /// Stops those that write, etcd last; returns those that are here. One that stands still already was stopped by a try that
 /// was killed.

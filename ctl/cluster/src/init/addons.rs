@@ -16,6 +16,10 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
     Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local()).together(),
     Phase::step("local-path", "Install the volumes addon", |r| local_path(r).boxed_local()).together(),
+    Phase::step("load-balancer", "Give Services of type LoadBalancer addresses, if there is a pool of them", |r| {
+        load_balancer(r).boxed_local()
+    })
+    .together(),
 ];
 
 async fn dns(run: &Run) -> Result<()> {
@@ -71,7 +75,10 @@ async fn metrics(run: &Run) -> Result<()> {
 
 async fn network(run: &Run) -> Result<()> {
     let cluster = &run.config.cluster;
-    let args = backend(run.args.network_backend.as_deref());
+    let mut args = backend(run.args.network_backend.as_deref());
+    if run.args.load_balancer()?.is_some() {
+        args.push(Arg { name: "announce".into(), value: "true".into() });
+    }
     let pods = &cluster.networking.pod_subnet;
     if run.addon(objects::network(pods, &args)?).await? {
         return Ok(());
@@ -86,6 +93,15 @@ async fn local_path(run: &Run) -> Result<()> {
         return Ok(());
     }
     say::line("addons", "Applied addon: local volumes");
+    Ok(())
+}
+
+async fn load_balancer(run: &Run) -> Result<()> {
+    let Some(config) = run.args.load_balancer()? else { return Ok(()) };
+    if run.addon(objects::load_balancer(&config)?).await? {
+        return Ok(());
+    }
+    say::line("addons", "Applied addon: addresses for Services of type LoadBalancer");
     Ok(())
 }
 

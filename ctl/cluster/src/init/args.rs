@@ -66,6 +66,9 @@ pub struct InitArgs {
     /// How nodes reach each other's pods: auto, host-gw or vxlan [default: auto]
     #[arg(long, global = true)]
     pub network_backend: Option<String>,
+    /// Addresses for Services of type LoadBalancer: networks, ranges A-B, single addresses; without it there are none
+    #[arg(long, global = true, value_delimiter = ',')]
+    pub load_balancer_pool: Vec<String>,
 }
 
 /// `init phase …`
@@ -88,11 +91,20 @@ impl InitArgs {
         }
     }
 
+    /// The configuration of the provider of addresses for Services; `None` without a pool.
+    ///
+    /// # Errors
+    /// A pool that is neither a network, nor a range, nor an address.
+    pub fn load_balancer(&self) -> Result<Option<String>> {
+        crate::loadbalancer::config(&self.load_balancer_pool)
+    }
+
     /// The whole configuration: file, flags, defaults; checked.
     ///
     /// # Errors
     /// When a file or flag is wrong, or a flag must not be mixed with a file.
     pub fn configuration(&self, facts: &Facts) -> Result<Init> {
+        self.load_balancer()?;
         let mut init: Init = self.machine.read(&self.given(), read_init)?;
         self.apply(&mut init)?;
         without_signer(&mut init);

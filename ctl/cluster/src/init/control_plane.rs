@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::Run;
 use crate::daemons::{control_plane, etcd};
 use crate::phase::Phase;
-use crate::{patches, say};
+use crate::{node, patches, say};
 
 /// The parts of `etcd`.
 pub static ETCD: &[Phase<Run>] =
@@ -20,6 +20,9 @@ pub static PARTS: &[Phase<Run>] = &[
         async { controller_manager(r) }.boxed_local()
     }),
     Phase::step("scheduler", "Start the kube-scheduler", |r| async { scheduler(r) }.boxed_local()),
+    Phase::step("cloud-controller-manager", "Start the cloud-controller-manager, if there is a pool of addresses", |r| {
+        async { cloud(r) }.boxed_local()
+    }),
 ];
 
 /// Runs a daemon with the user's patches.
@@ -63,4 +66,11 @@ fn controller_manager(run: &Run) -> Result<()> {
 fn scheduler(run: &Run) -> Result<()> {
     say::line("control-plane", "Starting \"kube-scheduler\"");
     start(run, control_plane::scheduler(&run.config.cluster))
+}
+
+fn cloud(run: &Run) -> Result<()> {
+    let Some(config) = run.args.load_balancer()? else { return Ok(()) };
+    say::line("control-plane", "Starting \"cloud-controller-manager\"");
+    node::cloud(&run.host, &run.config.cluster, &config)?;
+    run.host.run(&control_plane::cloud(&run.config.cluster))
 }

@@ -76,9 +76,17 @@ fn wanted(run: &Run) -> Wanted {
         pull: node::pull_policy(&own.node_registration.image_pull_policy),
         fingerprint: fingerprint(run),
         bundled: run.bundle.as_ref().map(|b| b.index.kubernetes.clone()),
-        programs: if offline { Vec::new() } else { node::programs(true, local.is_some()) },
+        programs: if offline { Vec::new() } else { programs(run, local.is_some()) },
         ..Wanted::default()
     }
+}
+
+fn programs(run: &Run, etcd: bool) -> Vec<String> {
+    let mut all = node::programs(true, etcd);
+    if !run.args.load_balancer_pool.is_empty() {
+        all.push(crate::daemons::CLOUD.into());
+    }
+    all
 }
 
 /// What makes this cluster this cluster: its document and the node's name and address, without what is made anew each time.

@@ -261,10 +261,10 @@ mod tests {
             certs/front-proxy-client, certs/etcd-ca, certs/etcd-server, certs/etcd-peer, certs/etcd-healthcheck-client, \
             certs/apiserver-etcd-client, certs/sa, kubeconfig/admin, kubeconfig/super-admin, kubeconfig/kubelet, \
             kubeconfig/controller-manager, kubeconfig/scheduler, balancer, etcd/local, control-plane/apiserver, \
-            control-plane/controller-manager, control-plane/scheduler, kubelet-start, wait-control-plane, \
+            control-plane/controller-manager, control-plane/scheduler, control-plane/cloud-controller-manager, kubelet-start, wait-control-plane, \
             upload-config/kubeadm, upload-config/kubelet, upload-certs, mark-control-plane, bootstrap-token, \
             kubelet-finalize/enable-client-cert-rotation, addon/coredns, addon/kube-proxy, addon/network, addon/metrics-server, \
-            addon/local-path, rotation, show-join-command";
+            addon/local-path, addon/load-balancer, rotation, show-join-command";
         assert_eq!(names, want);
     }
 

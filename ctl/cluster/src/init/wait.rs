@@ -1,5 +1,7 @@
 //! Phase `wait-control-plane`: every component is asked at the same time; one that dies is told with its last words.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::{Run, limit};
@@ -26,6 +28,14 @@ pub async fn control_plane(run: &Run) -> Result<()> {
         health::controller_manager(&run.host, &run.config.cluster, component),
         health::scheduler(&run.host, &run.config.cluster, component),
         health::kubelet(&run.host, &run.config.kubelet, kubelet),
+        cloud(run, component),
     )?;
     Ok(())
+}
+
+async fn cloud(run: &Run, limit: Duration) -> Result<()> {
+    match run.args.load_balancer_pool.is_empty() {
+        true => Ok(()),
+        false => health::cloud(&run.host, limit).await,
+    }
 }

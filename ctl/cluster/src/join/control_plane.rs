@@ -133,6 +133,9 @@ async fn kubeconfigs(run: &Run) -> Result<()> {
         warnings.iter().for_each(|w| say::warn("kubeconfig", w));
         say::line("kubeconfig", format_args!("Writing {:?} kubeconfig file", spec.file));
     }
+    if let Some(config) = &run.fetched().await?.cloud {
+        node::cloud(&run.host, cluster, config)?;
+    }
     Ok(())
 }
 
@@ -146,16 +149,20 @@ async fn install(run: &Run) -> Result<()> {
     Ok(())
 }
 
-async fn all(run: &Run, local: &ApiEndpoint) -> Result<[coxctl_machine::Daemon; 4]> {
+async fn all(run: &Run, local: &ApiEndpoint) -> Result<Vec<coxctl_machine::Daemon>> {
     let cluster = &run.fetched().await?.cluster;
     let signs = run.host.signs(&cluster.certificates_dir);
     let patched = |daemon| patches::daemon(run.config.join.patches.as_ref(), daemon);
-    Ok([
+    let mut all = vec![
         patched(units::api_server(cluster, local, signs))?,
         patched(units::controller_manager(cluster, signs))?,
         patched(units::scheduler(cluster))?,
         units::certs(cluster),
-    ])
+    ];
+    if run.fetched().await?.cloud.is_some() {
+        all.push(units::cloud(cluster));
+    }
+    Ok(all)
 }
 
 /// Starts what was installed.

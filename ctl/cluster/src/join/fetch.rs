@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Run;
 use crate::api::{self, objects};
-use crate::say;
+use crate::{loadbalancer, say};
 
 /// The cluster's configuration.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub struct Fetched {
     pub proxy: Option<Value>,
     /// The network of pods and how the agent is run; `None` when the cluster has another one.
     pub network: Option<(String, Vec<Arg>)>,
+    /// What cloud-controller-manager is told; `None` when the cluster runs none of ours.
+    pub cloud: Option<String>,
 }
 
 /// Reads the ConfigMaps, at the same time.
@@ -29,11 +31,12 @@ pub async fn fetch(run: &Run) -> Result<Fetched> {
     );
     let client = run.bootstrap().await?;
     let limit = run.api_limit();
-    let (cluster, kubelet, proxy, network) = tokio::join!(
+    let (cluster, kubelet, proxy, network, cloud) = tokio::join!(
         api::config_map(&client, "kubeadm-config", "ClusterConfiguration", limit),
         api::config_map(&client, "kubelet-config", "kubelet", limit),
         optional(&client, "kube-proxy", "config.conf"),
         network(&client),
+        cloud(run, &client),
     );
     let cluster = cluster.map_err(|error| refused(run, error))?;
     let (mut cluster, warnings) = read_cluster(&cluster).context("ConfigMap kube-system/kubeadm-config")?;
@@ -43,7 +46,7 @@ pub async fn fetch(run: &Run) -> Result<Fetched> {
     let proxy = proxy?.filter(|_| !cluster.proxy.disabled);
     let proxy =
         proxy.map(|p| serde_yaml::from_str(&p)).transpose().context("ConfigMap kube-system/kube-proxy")?;
-    Ok(Fetched { cluster, kubelet, proxy, network: network? })
+    Ok(Fetched { cluster, kubelet, proxy, network: network?, cloud: cloud? })
 }
 
 /// Why the cluster does not answer those who join, and what helps.
@@ -70,6 +73,14 @@ async fn optional(client: &kube::Client, name: &str, key: &str) -> Result<Option
         Ok(map) => Ok(map["data"][key].as_str().map(str::to_string)),
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(None),
         Err(error) => Err(api::plain(error)).with_context(|| format!("reading ConfigMap kube-system/{name}")),
+    }
+}
+
+/// Workers do not need it.
+async fn cloud(run: &Run, client: &kube::Client) -> Result<Option<String>> {
+    match run.control() {
+        Some(_) => optional(client, loadbalancer::NAME, loadbalancer::KEY).await,
+        None => Ok(None),
     }
 }
 

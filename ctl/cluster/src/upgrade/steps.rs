@@ -17,11 +17,12 @@ use crate::{health, paths, say};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Daemons in the order they are upgraded; those that are not on a machine are passed over.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 10] = [
     daemons::ETCD,
     daemons::API_SERVER,
     daemons::CONTROLLER_MANAGER,
     daemons::SCHEDULER,
+    daemons::CLOUD,
     daemons::CERTS,
     daemons::KUBELET,
     daemons::PROXY,
@@ -145,6 +146,9 @@ pub fn daemons(
         all.push(patched(control_plane::controller_manager(cluster, signs))?);
         all.push(patched(control_plane::scheduler(cluster))?);
         all.push(control_plane::certs(cluster));
+        if services.state(daemons::CLOUD)? != State::Absent {
+            all.push(control_plane::cloud(cluster));
+        }
     }
     all.extend([units::kubelet(), units::balancer()]);
     if services.state(daemons::PROXY)? != State::Absent {
@@ -179,6 +183,7 @@ async fn restart(run: &Run, name: &str) -> Result<()> {
         }
         daemons::CONTROLLER_MANAGER => health::controller_manager(&run.host, cluster, PATIENCE).await,
         daemons::SCHEDULER => health::scheduler(&run.host, cluster, PATIENCE).await,
+        daemons::CLOUD => health::cloud(&run.host, PATIENCE).await,
         daemons::KUBELET => {
             let config = serde_yaml::from_str(&run.host.read(paths::KUBELET_CONFIG)?)?;
             health::kubelet(&run.host, &config, PATIENCE).await

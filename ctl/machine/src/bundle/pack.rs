@@ -26,7 +26,7 @@ const PROGRAMS: [&str; 8] = [
     "coxswain-balancer",
 ];
 /// Programs it holds when they are there; without them the machine's own are used.
-const OPTIONAL: [&str; 5] = ["etcd", "etcdctl", "etcdutl", "coxswain-dns", "coxswain-local-path"];
+const OPTIONAL: [&str; 5] = ["etcd", "etcdctl", "etcdutl", "coxswain-dns", "cloud-controller-manager"];
 
 /// Where a member's bytes come from.
 enum Source {

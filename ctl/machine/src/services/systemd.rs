@@ -20,11 +20,15 @@ const PROPERTIES: &str = "LoadState,ActiveState,SubState,MainPID,ExecMainStartTi
     ExecMainStatus,Result,NRestarts,Job,StatusText";
 
 /// Unit files by daemon.
-pub const UNITS: [(&str, &str); 9] = [
+pub const UNITS: [(&str, &str); 10] = [
     ("coxswain-etcd", include_str!("../../../../deploy/systemd/coxswain-etcd.service")),
     ("kube-apiserver", include_str!("../../../../deploy/systemd/kube-apiserver.service")),
     ("kube-controller-manager", include_str!("../../../../deploy/systemd/kube-controller-manager.service")),
     ("kube-scheduler", include_str!("../../../../deploy/systemd/kube-scheduler.service")),
+    (
+        "cloud-controller-manager",
+        include_str!("../../../../deploy/systemd/cloud-controller-manager.service"),
+    ),
     ("kubelet", include_str!("../../../../deploy/systemd/kubelet.service")),
     ("kube-proxy", include_str!("../../../../deploy/systemd/kube-proxy.service")),
     ("coxswain-network", include_str!("../../../../deploy/systemd/coxswain-network.service")),
