@@ -47,6 +47,18 @@ impl Binder {
         Ok(())
     }
 
+    /// Where the API server says the pod is, after a binding with no clear answer: `None` if it has no node, or is gone.
+    ///
+    /// # Errors
+    /// When that can't be learnt either.
+    pub async fn place(&self, pod: &PodInfo) -> Result<Option<String>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let answer = tokio::time::timeout(DEADLINE, api.get(&pod.name)).await;
+        let found = tolerant(answer.context("asking for the pod took too long")?)?;
+        let same = found.filter(|p| p.metadata.uid.as_deref() == Some(&pod.uid));
+        Ok(same.and_then(|p| p.spec?.node_name).filter(|n| !n.is_empty()))
+    }
+
     /// The client behind it.
     pub fn client(&self) -> &kube::Client {
         &self.client

@@ -17,7 +17,6 @@ use crate::framework::{Happening, Kind};
 use crate::model::budgets::Budget;
 use crate::model::labels::Selector;
 use crate::model::node::NodeSpec;
-use crate::model::pod::PodInfo;
 use crate::model::storage::{self, Capacity, Claim, Class, Volume};
 use crate::model::volumes;
 use crate::schedule::Scheduler;
@@ -84,15 +83,7 @@ fn follow_pods(scheduler: &Arc<Scheduler>, caches: &Caches, light: bool) -> Cach
         }
     };
     listen::<Pod>(scheduler, caches, trim, |state, event, now| {
-        let uid = |p: &Arc<Pod>| p.metadata.uid.clone().unwrap_or_default();
-        // A pod of the same name but another uid replaced the old one.
-        if let Some(old) = event.old.as_ref().filter(|o| event.new.as_ref().is_none_or(|n| uid(n) != uid(o)))
-        {
-            state.pod_gone(&uid(old), now);
-        }
-        if let Some(pod) = &event.new {
-            state.pod_seen(Arc::new(PodInfo::of(pod)), now);
-        }
+        state.pod_changed(event.old.as_ref(), event.new.as_ref(), now);
     })
 }
 

@@ -25,4 +25,6 @@ pub mod state;
 pub mod volumes;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use crate::framework::happening::{Happening, Kind};
@@ -31,6 +32,8 @@ pub struct State {
     placed: AHashMap<String, Placed>,
     waiting: AHashMap<String, Arc<PodInfo>>,
     next_start: usize,
+    /// The state of the generator that breaks ties.
+    chance: u64,
 }
 
 /// Whether an event could change the refusal of a pod.
@@ -72,7 +75,23 @@ impl State {
             placed: AHashMap::new(),
             waiting: AHashMap::new(),
             next_start: 0,
+            chance: rand::random(),
         }
+    }
+
+    /// The same with ties broken as this seed says: histories can be repeated.
+    #[must_use]
+    pub fn seeded(self, chance: u64) -> Self {
+        Self { chance, ..self }
+    }
+
+    /// A number by chance (splitmix64).
+    pub fn draw(&mut self) -> usize {
+        self.chance = self.chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.chance;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) as usize
     }
 
     /// The cluster of now.
@@ -119,6 +138,18 @@ impl State {
         }
     }
 
+    /// A pod came, changed or went, as the watch tells it.
+    pub fn pod_changed(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>, now: Instant) {
+        let uid = |p: &Arc<Pod>| p.metadata.uid.clone().unwrap_or_default();
+        // A pod of the same name but another uid replaced the old one.
+        if let Some(old) = old.filter(|o| new.is_none_or(|n| uid(n) != uid(o))) {
+            self.pod_gone(&uid(old), now);
+        }
+        if let Some(pod) = new {
+            self.pod_seen(Arc::new(PodInfo::of(pod)), now);
+        }
+    }
+
     /// A pod was seen.
     pub fn pod_seen(&mut self, pod: Arc<PodInfo>, now: Instant) {
         if pod.ended {
@@ -153,6 +184,10 @@ impl State {
     fn pod_waits(&mut self, pod: Arc<PodInfo>, now: Instant) {
         // A late picture of a pod whose place is already chosen.
         if self.placed.contains_key(&pod.uid) {
+            // Should the binding fail, it is this one that is tried again.
+            if let Some(waiting) = self.waiting.get_mut(&pod.uid) {
+                *waiting = pod;
+            }
             return;
         }
         match &pod.nominated {
@@ -204,6 +239,12 @@ impl State {
         let placed = self.placed.remove(uid)?;
         self.all.remove_pod(&placed.node, uid);
         Some(placed.pod)
+    }
+
+    /// All pods counted, with their nodes, and whether that was chosen here and not yet seen.
+    #[cfg(test)]
+    pub fn placed(&self) -> std::collections::BTreeMap<String, (String, bool)> {
+        self.placed.iter().map(|(uid, p)| (uid.clone(), (p.node.clone(), p.assumed))).collect()
     }
 
     /// Whether the pod still wants a node.
