@@ -19,6 +19,10 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Messages of events are cut here.
 const MESSAGE_LIMIT: usize = 1024;
 
+/// An answer of which nothing is read.
+#[derive(serde::Deserialize)]
+struct Nothing {}
+
 /// A handle to write with.
 #[derive(Clone)]
 pub struct Binder {
@@ -41,7 +45,7 @@ impl Binder {
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
         let body = serde_json::to_vec(&binding(pod, node))?;
         let request = http::Request::post(path).header("content-type", "application/json").body(body)?;
-        let call = self.client.request::<Value>(request);
+        let call = self.client.request::<Nothing>(request);
         tokio::time::timeout(DEADLINE, call).await.context("binding took too long")??;
         self.bound(pod, node);
         Ok(())

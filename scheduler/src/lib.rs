@@ -21,6 +21,7 @@ pub mod preemption;
 pub mod queue;
 pub mod run;
 pub mod schedule;
+pub mod seen;
 pub mod state;
 pub mod volumes;
 

@@ -213,7 +213,12 @@ impl Scheduler {
                 self.state.lock().bound(&queued.pod.uid);
             }
             Err(error) if unclear(&error) && self.is_there(&queued.pod, node).await => {
-                tracing::info!(pod = queued.pod.key(), node, error = format!("{error:#}"), "bound all the same");
+                tracing::info!(
+                    pod = queued.pod.key(),
+                    node,
+                    error = format!("{error:#}"),
+                    "bound all the same"
+                );
                 self.state.lock().bound(&queued.pod.uid);
             }
             Err(error) => {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use crate::framework::happening::{Happening, Kind};
@@ -121,8 +120,8 @@ impl State {
     }
 
     /// A Node came, changed (`Some`) or went.
-    pub fn node_changed(&mut self, name: &str, node: Option<NodeSpec>, now: Instant) {
-        match node.map(Arc::new) {
+    pub fn node_changed(&mut self, name: &str, node: Option<Arc<NodeSpec>>, now: Instant) {
+        match node {
             Some(node) => {
                 let old = self.all.set_node(node.clone());
                 for what in Happening::of_node(old.as_ref(), &node) {
@@ -139,14 +138,13 @@ impl State {
     }
 
     /// A pod came, changed or went, as the watch tells it.
-    pub fn pod_changed(&mut self, old: Option<&Arc<Pod>>, new: Option<&Arc<Pod>>, now: Instant) {
-        let uid = |p: &Arc<Pod>| p.metadata.uid.clone().unwrap_or_default();
+    pub fn pod_changed(&mut self, old: Option<&Arc<PodInfo>>, new: Option<&Arc<PodInfo>>, now: Instant) {
         // A pod of the same name but another uid replaced the old one.
-        if let Some(old) = old.filter(|o| new.is_none_or(|n| uid(n) != uid(o))) {
-            self.pod_gone(&uid(old), now);
+        if let Some(old) = old.filter(|o| new.is_none_or(|n| n.uid != o.uid)) {
+            self.pod_gone(&old.uid, now);
         }
         if let Some(pod) = new {
-            self.pod_seen(Arc::new(PodInfo::of(pod)), now);
+            self.pod_seen(pod.clone(), now);
         }
     }
 
@@ -319,8 +317,7 @@ mod tests {
     }
 
     fn add_node(s: &mut State, name: &str) {
-        let node = NodeSpec::clone(&node_spec(name, json!({})));
-        s.node_changed(name, Some(node), Instant::now());
+        s.node_changed(name, Some(node_spec(name, json!({}))), Instant::now());
     }
 
     fn cpu_left(state: &mut State) -> i64 {

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemon::metrics::Metrics;
-use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::binder::Binder;
 use crate::metrics::Counts;
 use crate::model::budgets::Budget;
-use crate::model::node::NodeSpec;
+use crate::model::pod::PodInfo;
 use crate::plugins::{DEFAULT_SCHEDULER, default_profile};
 use crate::queue::Queue;
 use crate::schedule::Scheduler;
@@ -30,7 +29,7 @@ use server::Line;
 use world::{Change, SimPod, Wish, World};
 
 /// So many histories in every run of the tests.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 12;
 /// Long enough for the longest pause, a silent answer and a second try, but not for what nothing woke.
 const SETTLE: Duration = Duration::from_secs(200);
 
@@ -93,7 +92,13 @@ impl Process {
     }
 
     /// Follows one kind, with the lag of this history.
-    fn watch(&self, kind: u8, from: usize, mut chance: Chance, lag: usize) -> impl Future<Output = ()> + use<> {
+    fn watch(
+        &self,
+        kind: u8,
+        from: usize,
+        mut chance: Chance,
+        lag: usize,
+    ) -> impl Future<Output = ()> + use<> {
         let (scheduler, world, token) = (self.scheduler.clone(), self.line.world.clone(), self.token.clone());
         let mut old = BTreeMap::new();
         for change in &world.lock().log[..from] {
@@ -101,12 +106,19 @@ impl Process {
         }
         async move {
             let mut at = from;
+            let mut news = world.lock().length.subscribe();
+            news.mark_changed();
             while !token.is_cancelled() {
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => return,
+                    _ = news.changed() => {}
+                }
                 let pause = if chance.once_in(20) { lag } else { lag / 20 + 1 };
                 tokio::time::sleep(Duration::from_millis(chance.of(pause) as u64 + 1)).await;
-                let news: Vec<Change> = world.lock().log[at..].to_vec();
-                at += news.len();
-                for change in news.iter().filter(|c| key(c).0 == kind) {
+                let fresh: Vec<Change> = world.lock().log[at..].to_vec();
+                at += fresh.len();
+                for change in fresh.iter().filter(|c| key(c).0 == kind) {
                     take(&scheduler, &mut old, change);
                 }
             }
@@ -127,9 +139,9 @@ fn key(change: &Change) -> (u8, String) {
     }
 }
 
-type Seen = BTreeMap<String, Arc<Pod>>;
+type Seen = BTreeMap<String, Arc<PodInfo>>;
 
-fn remember(old: &mut Seen, change: &Change) -> Option<Arc<Pod>> {
+fn remember(old: &mut Seen, change: &Change) -> Option<Arc<PodInfo>> {
     match change {
         Change::Pod(name, Some(pod)) => old.insert(name.clone(), pod.clone()),
         Change::Pod(name, None) => old.remove(name),
@@ -144,7 +156,7 @@ fn take(scheduler: &Arc<Scheduler>, old: &mut Seen, change: &Change) {
     let mut state = scheduler.state.lock();
     match change {
         Change::Pod(_, pod) => state.pod_changed(before.as_ref(), pod.as_ref(), now),
-        Change::Node(name, node) => state.node_changed(name, node.as_deref().map(NodeSpec::of), now),
+        Change::Node(name, node) => state.node_changed(name, node.clone(), now),
         Change::Budget(budget) => state.all().budgets.set("ns", "guard", budget.as_deref().map(Budget::of)),
     }
     drop(state);
@@ -262,8 +274,11 @@ impl History {
     /// A node goes, and its pods after it.
     fn lose_node(&mut self, name: &str) {
         let mut world = self.world.lock();
-        let pods: Vec<String> =
-            world.on_nodes().filter(|(_, p)| p.node.as_deref() == Some(name)).map(|(n, _)| n.clone()).collect();
+        let pods: Vec<String> = world
+            .on_nodes()
+            .filter(|(_, p)| p.node.as_deref() == Some(name))
+            .map(|(n, _)| n.clone())
+            .collect();
         world.remove_node(name);
         pods.iter().for_each(|p| world.remove(p));
     }
@@ -288,8 +303,12 @@ impl History {
     /// Node agents: pods that are being deleted go in the end, and those that never fitted are refused.
     fn agents(&mut self) {
         let mut world = self.world.lock();
-        let leaving: Vec<String> =
-            world.pods.iter().filter(|(_, p)| p.deleting && p.node.is_some()).map(|(n, _)| n.clone()).collect();
+        let leaving: Vec<String> = world
+            .pods
+            .iter()
+            .filter(|(_, p)| p.deleting && p.node.is_some())
+            .map(|(n, _)| n.clone())
+            .collect();
         for name in leaving {
             if self.chance.once_in(3) {
                 world.remove(&name);
@@ -328,8 +347,12 @@ impl History {
             check_cache(process, &mut self.world.lock());
         }
         let mut world = self.world.lock();
-        let waiting: Vec<(String, SimPod)> =
-            world.pods.iter().filter(|(_, p)| p.node.is_none() && !p.gated).map(|(n, p)| (n.clone(), p.clone())).collect();
+        let waiting: Vec<(String, SimPod)> = world
+            .pods
+            .iter()
+            .filter(|(_, p)| p.node.is_none() && !p.gated)
+            .map(|(n, p)| (n.clone(), p.clone()))
+            .collect();
         for (name, pod) in waiting {
             let nodes = world.possible(&pod.wish, true, false, false);
             if !nodes.is_empty() {
@@ -344,15 +367,14 @@ fn check_cache(process: &Process, world: &mut World) {
     let mut state = process.scheduler.state.lock();
     let mut faults = Vec::new();
     let counted = state.placed();
-    let there: BTreeMap<String, (String, bool)> = world
-        .on_nodes()
-        .map(|(_, p)| (p.uid.clone(), (p.node.clone().unwrap_or_default(), false)))
-        .collect();
+    let there: BTreeMap<String, (String, bool)> =
+        world.on_nodes().map(|(_, p)| (p.uid.clone(), (p.node.clone().unwrap_or_default(), false))).collect();
     if counted != there {
         faults.push(format!("counted {counted:?}, there is {there:?}"));
     }
     for node in world.nodes.keys() {
-        let used: i64 = world.on_nodes().filter(|(_, p)| p.node.as_ref() == Some(node)).map(|(_, p)| p.wish.cpu).sum();
+        let used: i64 =
+            world.on_nodes().filter(|(_, p)| p.node.as_ref() == Some(node)).map(|(_, p)| p.wish.cpu).sum();
         let counted = state.all().get(node).map(|n| n.requested.cpu / 1000);
         if counted != Some(used) {
             faults.push(format!("{node}: counted {counted:?} CPUs, used are {used}"));

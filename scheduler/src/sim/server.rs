@@ -67,7 +67,8 @@ impl Line {
 
     async fn serve(self, request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
         let (parts, body) = request.into_parts();
-        let body: Value = serde_json::from_slice(&body.collect_bytes().await.unwrap_or_default()).unwrap_or_default();
+        let body: Value =
+            serde_json::from_slice(&body.collect_bytes().await.unwrap_or_default()).unwrap_or_default();
         let (way, fate, back) = self.fate();
         tokio::time::sleep(way).await;
         if self.dead.load(Ordering::Relaxed) {
@@ -148,5 +149,9 @@ fn status(code: u16) -> Value {
 
 fn response(code: u16, body: &Value) -> Response<Body> {
     let body = Body::from(serde_json::to_vec(body).expect("JSON"));
-    Response::builder().status(code).header("content-type", "application/json").body(body).expect("a response")
+    Response::builder()
+        .status(code)
+        .header("content-type", "application/json")
+        .body(body)
+        .expect("a response")
 }

@@ -9,6 +9,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::model::node::NodeSpec;
+use crate::model::pod::PodInfo;
+
 /// The longest a request is on its way and the longest a watch lags behind, with something to spare: what changed within
 /// this time a scheduler need not have known.
 const FRESH: Duration = Duration::from_secs(8);
@@ -53,8 +56,8 @@ pub struct SimNode {
 /// One change, as watches tell it.
 #[derive(Debug, Clone)]
 pub enum Change {
-    Pod(String, Option<Arc<Pod>>),
-    Node(String, Option<Arc<Node>>),
+    Pod(String, Option<Arc<PodInfo>>),
+    Node(String, Option<Arc<NodeSpec>>),
     Budget(Option<Arc<PodDisruptionBudget>>),
 }
 
@@ -65,6 +68,8 @@ pub struct World {
     /// How many guarded pods must stay.
     pub keep: usize,
     pub log: Vec<Change>,
+    /// How long the log is.
+    pub length: tokio::sync::watch::Sender<usize>,
     /// Only one scheduler acts on each pod and node, so that nothing may be overfilled.
     pub alone: bool,
     pub faults: Vec<String>,
@@ -72,6 +77,8 @@ pub struct World {
     pub diary: Vec<String>,
     start: Instant,
     version: u64,
+    /// What the budget last allowed.
+    told: Option<usize>,
 }
 
 impl World {
@@ -82,14 +89,21 @@ impl World {
             nodes: BTreeMap::new(),
             keep,
             log: Vec::new(),
+            length: tokio::sync::watch::channel(0).0,
             alone: true,
             faults: Vec::new(),
             diary: Vec::new(),
             start: now,
             version: 0,
+            told: None,
         };
         world.tell_budget();
         world
+    }
+
+    fn publish(&mut self, change: Change) {
+        self.log.push(change);
+        self.length.send_replace(self.log.len());
     }
 
     pub fn note(&mut self, what: String) {
@@ -110,14 +124,14 @@ impl World {
             "spec": {"unschedulable": cordoned},
             "status": {"allocatable": {"cpu": cpu.to_string(), "memory": "64Gi", "pods": "110"}},
         });
-        let node = serde_json::from_value(object).expect("a node");
-        self.log.push(Change::Node(name.into(), Some(Arc::new(node))));
+        let node: Node = serde_json::from_value(object).expect("a node");
+        self.publish(Change::Node(name.into(), Some(Arc::new(NodeSpec::of(&node)))));
     }
 
     pub fn remove_node(&mut self, name: &str) {
         self.note(format!("node {name} is gone"));
         self.nodes.remove(name);
-        self.log.push(Change::Node(name.into(), None));
+        self.publish(Change::Node(name.into(), None));
     }
 
     pub fn create(&mut self, name: &str, wish: Wish, gated: bool) {
@@ -152,7 +166,7 @@ impl World {
         self.note(format!("pod {name} is gone"));
         self.touch(name);
         self.pods.remove(name);
-        self.log.push(Change::Pod(name.into(), None));
+        self.publish(Change::Pod(name.into(), None));
         self.tell_budget();
     }
 
@@ -177,18 +191,21 @@ impl World {
         self.version += 1;
         let Some(pod) = self.pods.get_mut(name) else { return };
         pod.version = self.version;
-        let object = Arc::new(serde_json::from_value(object(name, pod)).expect("a pod"));
-        self.log.push(Change::Pod(name.into(), Some(object)));
+        let object: Pod = serde_json::from_value(object(name, pod)).expect("a pod");
+        self.publish(Change::Pod(name.into(), Some(Arc::new(PodInfo::of(&object)))));
         self.tell_budget();
     }
 
     fn tell_budget(&mut self) {
         let allowed = self.allowed();
+        if self.told.replace(allowed) == Some(allowed) {
+            return;
+        }
         let status = json!({"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
         let object = json!({"metadata": {"name": "guard", "namespace": "ns"}, "status": status,
             "spec": {"selector": {"matchLabels": {"guarded": "yes"}}}});
         let budget = serde_json::from_value(object).expect("a budget");
-        self.log.push(Change::Budget(Some(Arc::new(budget))));
+        self.publish(Change::Budget(Some(Arc::new(budget))));
     }
 
     /// How many guarded pods may be pushed away.
@@ -211,15 +228,15 @@ impl World {
         used + wish.cpu <= node.cpu
             && wish.disk.is_none_or(|d| d == node.disk)
             && there.iter().all(|p| {
-                (wish.port == 0 || p.wish.port != wish.port)
-                    && (wish.shy.is_none() || p.wish.shy != wish.shy)
+                (wish.port == 0 || p.wish.port != wish.port) && (wish.shy.is_none() || p.wish.shy != wish.shy)
             })
     }
 
     /// Nodes where the pod fits; with `push` also those where it would once less important pods it may push away are gone.
     pub fn possible(&self, wish: &Wish, push: bool, spare: bool, settled: bool) -> Vec<String> {
         let stays = |p: &SimPod| !push || p.wish.priority >= wish.priority || (spare && p.wish.guarded);
-        let nodes = self.nodes.iter().filter(|(_, n)| !n.cordoned && (!settled || n.changed.elapsed() > FRESH));
+        let nodes =
+            self.nodes.iter().filter(|(_, n)| !n.cordoned && (!settled || n.changed.elapsed() > FRESH));
         let will_do = nodes.filter(|(name, node)| {
             let there: Vec<&SimPod> = self.on(name).map(|(_, p)| p).filter(|p| stays(p)).collect();
             Self::fits(wish, node, &there)
@@ -256,7 +273,11 @@ impl World {
         let Some(at) = self.nodes.get(node).cloned() else { return };
         let there: Vec<&SimPod> = self.on(node).map(|(_, p)| p).collect();
         let fits = Self::fits(wish, &at, &there);
-        let words = format!("{name} does not fit on {node}: {:?} beside {:?}", wish, self.on(node).collect::<Vec<_>>());
+        let words = format!(
+            "{name} does not fit on {node}: {:?} beside {:?}",
+            wish,
+            self.on(node).collect::<Vec<_>>()
+        );
         if self.alone && !fits {
             self.fault(words);
         }
@@ -291,12 +312,14 @@ impl World {
 
 fn object(name: &str, pod: &SimPod) -> Value {
     let wish = &pod.wish;
-    let mut container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": wish.cpu.to_string()}}});
+    let mut container =
+        json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": wish.cpu.to_string()}}});
     if wish.port != 0 {
         container["ports"] = json!([{"containerPort": wish.port, "hostPort": wish.port}]);
     }
     let mut labels = json!({"guarded": if wish.guarded { "yes" } else { "no" }});
-    let mut spec = json!({"containers": [container], "priority": wish.priority, "schedulerName": wish.scheduler});
+    let mut spec =
+        json!({"containers": [container], "priority": wish.priority, "schedulerName": wish.scheduler});
     if let Some(group) = wish.shy {
         labels["group"] = group.to_string().into();
         spec["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
@@ -311,9 +334,11 @@ fn object(name: &str, pod: &SimPod) -> Value {
     if let Some(node) = &pod.node {
         spec["nodeName"] = json!(node);
     }
-    let mut status = json!({"phase": if pod.ended { "Succeeded" } else { "Pending" }, "nominatedNodeName": pod.nominated});
+    let mut status =
+        json!({"phase": if pod.ended { "Succeeded" } else { "Pending" }, "nominatedNodeName": pod.nominated});
     if pod.disrupted {
-        status["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]);
+        status["conditions"] =
+            json!([{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]);
     }
     let mut metadata = json!({"name": name, "namespace": "ns", "uid": pod.uid, "labels": labels,
         "resourceVersion": pod.version.to_string()});
