@@ -19,6 +19,10 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Messages of events are cut here.
 const MESSAGE_LIMIT: usize = 1024;
 
+/// An answer of which nothing is read.
+#[derive(serde::Deserialize)]
+struct Nothing {}
+
 /// A handle to write with.
 #[derive(Clone)]
 pub struct Binder {
@@ -41,10 +45,22 @@ impl Binder {
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
         let body = serde_json::to_vec(&binding(pod, node))?;
         let request = http::Request::post(path).header("content-type", "application/json").body(body)?;
-        let call = self.client.request::<Value>(request);
+        let call = self.client.request::<Nothing>(request);
         tokio::time::timeout(DEADLINE, call).await.context("binding took too long")??;
         self.bound(pod, node);
         Ok(())
+    }
+
+    /// Where the API server says the pod is, after a binding with no clear answer: `None` if it has no node, or is gone.
+    ///
+    /// # Errors
+    /// When that can't be learnt either.
+    pub async fn place(&self, pod: &PodInfo) -> Result<Option<String>> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let answer = tokio::time::timeout(DEADLINE, api.get(&pod.name)).await;
+        let found = tolerant(answer.context("asking for the pod took too long")?)?;
+        let same = found.filter(|p| p.metadata.uid.as_deref() == Some(&pod.uid));
+        Ok(same.and_then(|p| p.spec?.node_name).filter(|n| !n.is_empty()))
     }
 
     /// The client behind it.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use control::cache::{Cache, Caches, Event, Options};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
-    ReplicationController, Service,
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
@@ -16,11 +15,9 @@ use tokio::time::Instant;
 use crate::framework::{Happening, Kind};
 use crate::model::budgets::Budget;
 use crate::model::labels::Selector;
-use crate::model::node::NodeSpec;
-use crate::model::pod::PodInfo;
 use crate::model::storage::{self, Capacity, Claim, Class, Volume};
-use crate::model::volumes;
 use crate::schedule::Scheduler;
+use crate::seen::{SeenNode, SeenPod};
 use crate::state::State;
 
 /// Whole pods and nodes, for extenders; they are kept only if there are any.
@@ -30,10 +27,28 @@ pub struct Whole {
 }
 
 /// Follows everything the plugins look at. A standby follows too, so that it can take over at once.
-pub fn follow(scheduler: &Arc<Scheduler>, caches: &Caches) -> Whole {
-    let light = !scheduler.has_extenders();
-    let whole =
-        Whole { nodes: follow_nodes(scheduler, caches, light), pods: follow_pods(scheduler, caches, light) };
+pub fn follow(scheduler: &Arc<Scheduler>, caches: &Caches) -> Option<Whole> {
+    let whole = scheduler.has_extenders().then(|| Whole {
+        pods: caches.with::<Pod>(Options::default),
+        nodes: caches.with::<Node>(Options::default),
+    });
+    listen::<SeenNode>(
+        scheduler,
+        caches,
+        |_| {},
+        |state, event, now| {
+            state.node_changed(&event.key.name, event.new.as_ref().map(|n| n.info.clone()), now);
+        },
+    );
+    listen::<SeenPod>(
+        scheduler,
+        caches,
+        |_| {},
+        |state, event, now| {
+            let (old, new) = (event.old.as_ref().map(|p| &p.info), event.new.as_ref().map(|p| &p.info));
+            state.pod_changed(old, new, now);
+        },
+    );
     follow_storage(scheduler, caches);
     follow_owners(scheduler, caches);
     listen::<Namespace>(scheduler, caches, drop_notes, |state, event, _| {
@@ -64,36 +79,6 @@ where
         me.wake.notify_one();
     });
     cache
-}
-
-fn follow_nodes(scheduler: &Arc<Scheduler>, caches: &Caches, light: bool) -> Cache<Node> {
-    let trim = move |n: &mut Node| {
-        if light {
-            drop_notes(n)
-        }
-    };
-    listen::<Node>(scheduler, caches, trim, |state, event, now| {
-        state.node_changed(&event.key.name, event.new.as_deref().map(NodeSpec::of), now);
-    })
-}
-
-fn follow_pods(scheduler: &Arc<Scheduler>, caches: &Caches, light: bool) -> Cache<Pod> {
-    let trim = move |p: &mut Pod| {
-        if light {
-            trim_pod(p)
-        }
-    };
-    listen::<Pod>(scheduler, caches, trim, |state, event, now| {
-        let uid = |p: &Arc<Pod>| p.metadata.uid.clone().unwrap_or_default();
-        // A pod of the same name but another uid replaced the old one.
-        if let Some(old) = event.old.as_ref().filter(|o| event.new.as_ref().is_none_or(|n| uid(n) != uid(o)))
-        {
-            state.pod_gone(&uid(old), now);
-        }
-        if let Some(pod) = &event.new {
-            state.pod_seen(Arc::new(PodInfo::of(pod)), now);
-        }
-    })
 }
 
 fn follow_storage(scheduler: &Arc<Scheduler>, caches: &Caches) {
@@ -178,41 +163,4 @@ fn follow_owners(scheduler: &Arc<Scheduler>, caches: &Caches) {
 /// Annotations, which no plugin reads.
 fn drop_notes<T: kube::Resource>(object: &mut T) {
     object.meta_mut().annotations = None;
-}
-
-fn trim_pod(pod: &mut Pod) {
-    drop_notes(pod);
-    if let Some(spec) = &mut pod.spec {
-        if let Some(all) = &mut spec.volumes {
-            all.retain_mut(volumes::trim);
-        }
-        spec.containers.iter_mut().for_each(trim_container);
-        spec.init_containers.iter_mut().flatten().for_each(trim_container);
-    }
-    if let Some(status) = &mut pod.status {
-        status.container_statuses.iter_mut().flatten().for_each(trim_status);
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
-    }
-}
-
-fn trim_container(container: &mut Container) {
-    *container = Container {
-        name: std::mem::take(&mut container.name),
-        image: container.image.take(),
-        ports: container.ports.take(),
-        resources: container.resources.take(),
-        restart_policy: container.restart_policy.take(),
-        ..Container::default()
-    };
-}
-
-/// What is set aside for a container is all that counts.
-fn trim_status(status: &mut ContainerStatus) {
-    *status = ContainerStatus {
-        name: std::mem::take(&mut status.name),
-        allocated_resources: status.allocated_resources.take(),
-        resources: status.resources.take(),
-        ..ContainerStatus::default()
-    };
 }

@@ -21,8 +21,11 @@ pub mod preemption;
 pub mod queue;
 pub mod run;
 pub mod schedule;
+pub mod seen;
 pub mod state;
 pub mod volumes;
 
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod testing;

@@ -49,8 +49,9 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     let caches = Caches::new(client.clone(), tasks.clone());
     let elect = config.leader_elect.unwrap_or(flags.leader_elect);
     let scheduler = assemble(config, &client, &metrics, &tasks).await?;
-    let whole = follow(&scheduler, &caches);
-    scheduler.keep(whole);
+    if let Some(whole) = follow(&scheduler, &caches) {
+        scheduler.keep(whole);
+    }
     let outcome = if elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;

@@ -4,8 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use control::backoff::delay;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,9 @@ use crate::volumes;
 /// Writes under way at once; beyond it the loop waits, which bounds memory and leaves room in the API server, which by
 /// default works on 200 writes at a time.
 const WRITES: usize = 64;
+/// Waits between questions about a binding with no clear answer, and how often it is asked.
+const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const ASKED: u32 = 20;
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 
@@ -102,13 +106,17 @@ impl Scheduler {
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         let mut flush = Instant::now() + FLUSH;
         while !token.is_cancelled() {
+            // First leave to write, then the pod: what is decided is decided on what is known now.
+            let Ok(permit) = self.writes.clone().acquire_owned().await else { break };
             let (next, due) = self.next();
-            let Some(queued) = next else {
+            let Some((queued, decision)) = next else {
+                drop(permit);
                 let until = due.unwrap_or(flush).min(flush);
                 tokio::select! {
+                    biased;
+                    () = token.cancelled() => break,
                     () = self.wake.notified() => {}
                     () = tokio::time::sleep_until(until) => {}
-                    () = token.cancelled() => break,
                 }
                 if Instant::now() >= flush {
                     self.state.lock().queue().flush_forgotten(Instant::now());
@@ -116,33 +124,48 @@ impl Scheduler {
                 }
                 continue;
             };
-            self.one(queued).await;
+            self.one(queued, decision, permit).await;
             // Lets the caches' tasks run between two decisions on a machine with few processors.
             tokio::task::yield_now().await;
         }
         let _ = self.writes.acquire_many(WRITES as u32).await;
     }
 
-    fn next(&self) -> (Option<Queued>, Option<Instant>) {
+    /// Takes the next pod and decides at once, unless extenders must be asked; else when there may be one.
+    fn next(&self) -> (Option<(Queued, Option<Decision>)>, Option<Instant>) {
         let mut state = self.state.lock();
-        let next = state.queue().pop(Instant::now());
-        let due = state.queue().next_due();
-        self.counts.pending(state.queue().lengths());
-        (next, due)
+        let Some(queued) = state.queue().pop(Instant::now()) else {
+            self.counts.pending(state.queue().lengths());
+            return (None, state.queue().next_due());
+        };
+        if state.queue().is_round() {
+            self.counts.pending(state.queue().lengths());
+        }
+        let asks = self.extenders.iter().any(|e| e.config.concerns(&queued.pod));
+        let decision = self.profile(&queued.pod).filter(|_| !asks).map(|p| decide(p, &queued, &mut state));
+        (Some((queued, decision)), None)
     }
 
-    async fn one(self: &Arc<Self>, queued: Queued) {
+    fn profile(&self, pod: &PodInfo) -> Option<&Profile> {
+        self.profiles.iter().find(|p| p.name == pod.scheduler)
+    }
+
+    async fn one(self: &Arc<Self>, queued: Queued, decision: Option<Decision>, permit: OwnedSemaphorePermit) {
         let begin = Instant::now();
-        let Some(profile) = self.profiles.iter().find(|p| p.name == queued.pod.scheduler) else {
+        let Some(profile) = self.profile(&queued.pod) else {
             return self.state.lock().queue().done(&queued.pod.uid);
         };
-        let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
+        let decision = match decision {
+            Some(decision) => decision,
+            None => self.decide_with_extenders(profile, &queued).await,
+        };
         let me = self.clone();
-        match self.decide(profile, &queued).await {
+        match decision {
             Decision::Node(node, steps) => {
-                let profile = profile.clone();
+                // Volumes may take minutes: they must not keep others from being bound.
+                let permit = Some(permit).filter(|_| steps.is_empty());
                 tokio::spawn(async move {
-                    me.bind(queued, &node, &steps, &profile, begin).await;
+                    me.bind(queued, &node, &steps, begin).await;
                     drop(permit);
                 });
             }
@@ -181,30 +204,21 @@ impl Scheduler {
         }
     }
 
-    async fn decide(&self, profile: &Profile, queued: &Queued) -> Decision {
-        if self.extenders.iter().any(|e| e.config.concerns(&queued.pod)) {
-            return self.decide_with_extenders(profile, queued).await;
-        }
-        let mut state = self.state.lock();
-        let start = state.next_start();
-        let pod = &queued.pod;
-        let found = profile.find(pod, state.all(), start, true);
-        state.set_next_start(found.next_start);
-        match found.feasible.as_slice() {
-            [] => preempt(profile, pod, &mut state, found),
-            [only] => take(profile, queued, &mut state, *only),
-            feasible => {
-                let slot = profile.best(pod, state.all(), feasible, &[], &mut random);
-                take(profile, queued, &mut state, slot)
-            }
-        }
-    }
-
-    async fn bind(&self, queued: Queued, node: &str, steps: &[Step], profile: &Profile, begin: Instant) {
+    async fn bind(&self, queued: Queued, node: &str, steps: &[Step], begin: Instant) {
+        let Some(profile) = self.profile(&queued.pod) else { return };
         match self.write(&queued.pod, node, steps, profile).await {
             Ok(()) => {
                 self.counts.attempt("scheduled", &profile.name, begin.elapsed());
                 tracing::debug!(pod = queued.pod.key(), node, "bound");
+                self.state.lock().bound(&queued.pod.uid);
+            }
+            Err(error) if unclear(&error) && self.is_there(&queued.pod, node).await => {
+                tracing::info!(
+                    pod = queued.pod.key(),
+                    node,
+                    error = format!("{error:#}"),
+                    "bound all the same"
+                );
                 self.state.lock().bound(&queued.pod.uid);
             }
             Err(error) => {
@@ -219,6 +233,18 @@ impl Scheduler {
                 }
             }
         }
+    }
+
+    /// Whether a binding with no clear answer was written. Until that is known the pod stays counted on the node: its room must not
+    /// be given away.
+    async fn is_there(&self, pod: &PodInfo, node: &str) -> bool {
+        for step in 0..ASKED {
+            match self.binder.place(pod).await {
+                Ok(place) => return place.as_deref() == Some(node),
+                Err(_) => tokio::time::sleep(delay(ASK.0, ASK.1, step)).await,
+            }
+        }
+        false
     }
 
     async fn write(&self, pod: &PodInfo, node: &str, steps: &[Step], profile: &Profile) -> Result<()> {
@@ -237,8 +263,21 @@ impl Scheduler {
     }
 }
 
-fn random(n: usize) -> usize {
-    rand::random_range(0..n.max(1))
+/// One decision, on what is known now.
+fn decide(profile: &Profile, queued: &Queued, state: &mut State) -> Decision {
+    let start = state.next_start();
+    let pod = &queued.pod;
+    let found = profile.find(pod, state.all(), start, true);
+    state.set_next_start(found.next_start);
+    match found.feasible.as_slice() {
+        [] => preempt(profile, pod, state, found),
+        [only] => take(profile, queued, state, *only),
+        feasible => {
+            let chance = state.draw();
+            let slot = profile.best(pod, state.all(), feasible, &[], &mut |n| chance % n.max(1));
+            take(profile, queued, state, slot)
+        }
+    }
 }
 
 /// The pod is counted on the chosen node from now on, and its volumes set aside.
@@ -273,7 +312,8 @@ pub(crate) fn candidates(
     let Some(args) = profile.preemption.filter(|_| refusal.nodes > 0) else {
         return Err(Decision::Refused(refusal, Place::Kept));
     };
-    match preempt::candidates(pod, state.all(), found, args, random(found.refused.len())) {
+    let offset = state.draw();
+    match preempt::candidates(pod, state.all(), found, args, offset) {
         Ok(candidates) => Ok((refusal, candidates)),
         Err(no) => {
             refusal.after = Some(no.words().into());
@@ -300,6 +340,15 @@ pub(crate) fn nominate(
     refusal.plugins.insert(crate::preemption::NAME);
     state.nominate(pod, &chosen.node);
     Decision::Refused(refusal, Place::Cleared(chosen))
+}
+
+/// The binding may have been written though an error came back.
+fn unclear(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.code >= 500,
+        Some(_) => true,
+        None => error.is::<tokio::time::error::Elapsed>(),
+    }
 }
 
 /// The pod was deleted, or replaced, or bound by someone else meanwhile: no news for its owner.

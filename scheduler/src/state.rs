@@ -31,6 +31,8 @@ pub struct State {
     placed: AHashMap<String, Placed>,
     waiting: AHashMap<String, Arc<PodInfo>>,
     next_start: usize,
+    /// The state of the generator that breaks ties.
+    chance: u64,
 }
 
 /// Whether an event could change the refusal of a pod.
@@ -72,7 +74,23 @@ impl State {
             placed: AHashMap::new(),
             waiting: AHashMap::new(),
             next_start: 0,
+            chance: rand::random(),
         }
+    }
+
+    /// The same with ties broken as this seed says: histories can be repeated.
+    #[must_use]
+    pub fn seeded(self, chance: u64) -> Self {
+        Self { chance, ..self }
+    }
+
+    /// A number by chance (splitmix64).
+    pub fn draw(&mut self) -> usize {
+        self.chance = self.chance.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.chance;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) as usize
     }
 
     /// The cluster of now.
@@ -102,8 +120,8 @@ impl State {
     }
 
     /// A Node came, changed (`Some`) or went.
-    pub fn node_changed(&mut self, name: &str, node: Option<NodeSpec>, now: Instant) {
-        match node.map(Arc::new) {
+    pub fn node_changed(&mut self, name: &str, node: Option<Arc<NodeSpec>>, now: Instant) {
+        match node {
             Some(node) => {
                 let old = self.all.set_node(node.clone());
                 for what in Happening::of_node(old.as_ref(), &node) {
@@ -116,6 +134,17 @@ impl State {
                     self.happened(&what, now);
                 }
             }
+        }
+    }
+
+    /// A pod came, changed or went, as the watch tells it.
+    pub fn pod_changed(&mut self, old: Option<&Arc<PodInfo>>, new: Option<&Arc<PodInfo>>, now: Instant) {
+        // A pod of the same name but another uid replaced the old one.
+        if let Some(old) = old.filter(|o| new.is_none_or(|n| n.uid != o.uid)) {
+            self.pod_gone(&old.uid, now);
+        }
+        if let Some(pod) = new {
+            self.pod_seen(pod.clone(), now);
         }
     }
 
@@ -153,6 +182,10 @@ impl State {
     fn pod_waits(&mut self, pod: Arc<PodInfo>, now: Instant) {
         // A late picture of a pod whose place is already chosen.
         if self.placed.contains_key(&pod.uid) {
+            // Should the binding fail, it is this one that is tried again.
+            if let Some(waiting) = self.waiting.get_mut(&pod.uid) {
+                *waiting = pod;
+            }
             return;
         }
         match &pod.nominated {
@@ -204,6 +237,12 @@ impl State {
         let placed = self.placed.remove(uid)?;
         self.all.remove_pod(&placed.node, uid);
         Some(placed.pod)
+    }
+
+    /// All pods counted, with their nodes, and whether that was chosen here and not yet seen.
+    #[cfg(test)]
+    pub fn placed(&self) -> std::collections::BTreeMap<String, (String, bool)> {
+        self.placed.iter().map(|(uid, p)| (uid.clone(), (p.node.clone(), p.assumed))).collect()
     }
 
     /// Whether the pod still wants a node.
@@ -278,8 +317,7 @@ mod tests {
     }
 
     fn add_node(s: &mut State, name: &str) {
-        let node = NodeSpec::clone(&node_spec(name, json!({})));
-        s.node_changed(name, Some(node), Instant::now());
+        s.node_changed(name, Some(node_spec(name, json!({}))), Instant::now());
     }
 
     fn cpu_left(state: &mut State) -> i64 {

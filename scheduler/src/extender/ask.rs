@@ -48,8 +48,8 @@ impl Scheduler {
         if slots.is_empty() || !state.wants_node(&queued.pod.uid) {
             return Decision::Failed(anyhow!("the nodes that would do are gone"));
         }
-        let random = &mut |n: usize| rand::random_range(0..n.max(1));
-        let slot = profile.best(&queued.pod, state.all(), &slots, &extra, random);
+        let chance = state.draw();
+        let slot = profile.best(&queued.pod, state.all(), &slots, &extra, &mut |n| chance % n.max(1));
         take(profile, queued, &mut state, slot)
     }
 

@@ -37,6 +37,7 @@ pub struct Found<'a> {
     pub next_start: usize,
     /// Why the others won't do.
     pub refusal: Refusal,
+    last: &'static str,
     /// The plugins asked; `None` if one refused before any node was looked at.
     pub asked: Option<Asked<'a>>,
 }
@@ -75,6 +76,7 @@ impl Profile {
             examined: 0,
             next_start: start,
             refusal: Refusal { nodes: total, ..Refusal::default() },
+            last: "",
             asked: None,
         };
         if total == 0 {
@@ -193,7 +195,11 @@ impl Found<'_> {
                 if !hopeless {
                     self.refused.push(slot);
                 }
-                self.refusal.plugins.insert(plugin);
+                // Mostly the same as for the node before.
+                if self.last != plugin {
+                    self.refusal.plugins.insert(plugin);
+                    self.last = plugin;
+                }
                 reasons.add(why);
             }
         }

@@ -21,7 +21,7 @@ impl Histogram {
         if nodes == 0 {
             return;
         }
-        match self.counts.iter_mut().find(|(r, _)| *r == reason) {
+        match self.counts.iter_mut().find(|(r, _)| r.is(&reason)) {
             Some((_, count)) => *count += nodes,
             None => self.counts.push((reason, nodes)),
         }

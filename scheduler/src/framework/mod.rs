@@ -54,6 +54,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether both are the same; those from one place are so without a look at the words.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(a), Self::Text(b)) => std::ptr::eq(*a, *b) || a == b,
+            (Self::Made(a), Self::Made(b)) => Arc::ptr_eq(a, b) || a == b,
+            _ => false,
+        }
+    }
+
     /// The words.
     pub fn as_str(&self) -> &str {
         match self {

@@ -107,7 +107,7 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
         return Err(Reason::Text(NO_VICTIMS));
     }
     let mut cleared = node.clone();
-    lower.iter().for_each(|p| drop(cleared.remove_pod(&p.uid)));
+    cleared.keep_pods(|p| p.priority >= pod.priority);
     let mut removed = lower.clone();
     fits(pod, all, asked, &cleared, &removed)?;
     lower.sort_by(|a, b| importance(a).cmp(&importance(b)));
@@ -117,7 +117,7 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
     let (mut victims, mut violations) = (Vec::new(), 0);
     for (p, protected) in protected.chain(others) {
         cleared.add_pod(p.clone());
-        removed.retain(|r| r.uid != p.uid);
+        removed.retain(|r| !Arc::ptr_eq(r, p));
         if fits(pod, all, asked, &cleared, &removed).is_err() {
             cleared.remove_pod(&p.uid);
             removed.push(p.clone());

@@ -57,6 +57,9 @@ impl Budgets {
 
     /// For each of `pods`, taken in this order, whether its removal would break a budget.
     pub fn broken_by<'a>(&self, pods: impl Iterator<Item = &'a PodInfo>) -> Vec<bool> {
+        if self.all.is_empty() {
+            return pods.map(|_| false).collect();
+        }
         let mut left: AHashMap<(&str, &str), i64> = AHashMap::new();
         pods.map(|pod| {
             let mut breaks = false;

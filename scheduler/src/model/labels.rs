@@ -1,11 +1,33 @@
 //! Label selectors in a form that is quick to match and can be compared, so that equal selectors share one count.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
+use ahash::AHashSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use parking_lot::Mutex;
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
+
+/// Labels in use, so that pods of one workload have them once.
+static SHARED: LazyLock<Mutex<AHashSet<Arc<Labels>>>> = LazyLock::new(Default::default);
+/// Beyond so many, and twice as many as last time, those nobody uses are dropped.
+const ROOM: usize = 1024;
+
+/// The same labels as others have, if any others have them.
+pub fn share(labels: Labels) -> Arc<Labels> {
+    let mut shared = SHARED.lock();
+    if let Some(same) = shared.get(&labels) {
+        return same.clone();
+    }
+    if shared.len() >= ROOM && shared.len() == shared.capacity() {
+        shared.retain(|l| Arc::strong_count(l) > 1);
+    }
+    let labels = Arc::new(labels);
+    shared.insert(labels.clone());
+    labels
+}
 
 /// How a label is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

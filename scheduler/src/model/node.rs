@@ -118,6 +118,16 @@ impl NodeInfo {
         self.pods.push(pod);
     }
 
+    /// Takes all pods off it but those wanted.
+    pub fn keep_pods(&mut self, wanted: impl Fn(&PodInfo) -> bool) {
+        for pod in self.pods.iter().filter(|p| !wanted(p)) {
+            self.requested.sub(&pod.request);
+            self.score_requested.sub(&pod.score_request);
+            self.ports -= pod.host_ports.len();
+        }
+        self.pods.retain(|p| wanted(p));
+    }
+
     /// Takes a pod off it.
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let place = self.pods.iter().rposition(|p| p.uid == uid)?;

@@ -1,11 +1,12 @@
 //! A pod as the scheduler sees it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodSpec, Toleration};
 
 use super::affinity::NodeWishes;
+use super::labels::{Labels, share};
 use super::resources::{self, Resources};
 use super::spread::Spread;
 use super::terms::PodAffinity;
@@ -49,7 +50,7 @@ pub struct PodInfo {
     /// The node it is on, or was asked to be on.
     pub node: Option<String>,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Arc<Labels>,
     /// What it asks for.
     pub request: Resources,
     /// The same for scores, see [`resources::pod_score_request`].
@@ -99,8 +100,9 @@ impl PodInfo {
         let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
         let labels = meta.labels.clone().unwrap_or_default();
         let (name, namespace) = (text(&meta.name), text(&meta.namespace));
+        let labels = share(labels);
         let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
-        Self {
+        let mut all = Self {
             affinity: PodAffinity::of(spec, &namespace, &labels),
             spread: Spread::of(spec, &namespace, &labels),
             volumes: Volumes::of(spec, &name),
@@ -127,7 +129,22 @@ impl PodInfo {
             deleting: meta.deletion_timestamp.is_some(),
             ended: matches!(phase, "Succeeded" | "Failed"),
             refusal: refusal(pod),
+        };
+        if all.node.is_some() {
+            all.settle();
         }
+        all
+    }
+
+    /// Forgets what mattered only while the pod looked for a node: most pods have theirs.
+    fn settle(&mut self) {
+        self.tolerations = Vec::new();
+        self.wishes = NodeWishes::default();
+        self.images = Vec::new();
+        self.spread = Vec::new();
+        self.owner = None;
+        self.refusal = None;
+        self.nominated = None;
     }
 
     /// Whether the same pod as seen later counts the same on its node: only these parts of a pod with a node can change.

@@ -36,6 +36,9 @@ impl Plugin for BalancedAllocation {
 
     fn score(&self, _prepared: &Prepared, pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
         let nothing = Resources::default();
+        if self.is_usual() {
+            return usual(pod, all, nodes, scores);
+        }
         for (slot, score) in nodes.iter().zip(scores) {
             let node = all.node(*slot);
             let then = self.balance(&node.allocatable, &node.requested, &pod.request, &pod.request);
@@ -45,7 +48,29 @@ impl Plugin for BalancedAllocation {
     }
 }
 
+/// CPU and memory, as nearly everywhere: no names are looked at.
+fn usual(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+    let part = |used: i64, whole: i64| (used as f64 / whole as f64).min(1.0);
+    let even = |cpu: f64, memory: f64| ((1.0 - (cpu - memory).abs() / 2.0) * 100.0) as i64;
+    for (slot, score) in nodes.iter().zip(scores) {
+        let node = all.node(*slot);
+        let (offered, used) = (&node.allocatable, &node.requested);
+        // With one resource or none there is nothing to balance.
+        if offered.cpu <= 0 || offered.memory <= 0 {
+            *score = 75;
+            continue;
+        }
+        let before = even(part(used.cpu, offered.cpu), part(used.memory, offered.memory));
+        let (cpu, memory) = (used.cpu + pod.request.cpu, used.memory + pod.request.memory);
+        *score = 50 + (50 + even(part(cpu, offered.cpu), part(memory, offered.memory)) - before) / 2;
+    }
+}
+
 impl BalancedAllocation {
+    fn is_usual(&self) -> bool {
+        matches!(self.resources.as_slice(), [a, b] if a.name == "cpu" && b.name == "memory")
+    }
+
     /// 100 when all are used in equal parts. What an extended resource has counts only if `asked` asks for it.
     fn balance(&self, offered: &Resources, used: &Resources, more: &Resources, asked: &Resources) -> i64 {
         let of = |r: &Resources, name: &str| match name {

@@ -73,6 +73,11 @@ impl NodeResourcesFit {
         wanted.map(|(n, amount)| (n.clone(), *amount, Arc::from(format!("Insufficient {n}")))).collect()
     }
 
+    fn is_usual(&self) -> bool {
+        let both = |a: &Weighted, b: &Weighted| a.name == "cpu" && b.name == "memory" && a.weight == b.weight;
+        self.strategy == Strategy::Least && matches!(self.resources.as_slice(), [a, b] if both(a, b))
+    }
+
     fn points(&self, used: i64, offered: i64) -> i64 {
         match &self.strategy {
             Strategy::Least if used > offered => 0,
@@ -130,6 +135,9 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn score(&self, _prepared: &Prepared, pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+        if self.is_usual() {
+            return least(pod, all, nodes, scores);
+        }
         for (slot, score) in nodes.iter().zip(scores) {
             *score = self.total(pod, all.node(*slot));
         }
@@ -153,17 +161,39 @@ impl Plugin for NodeResourcesFit {
     }
 }
 
+/// CPU and memory alike, the less used the better, as nearly everywhere: no names are looked at.
+fn least(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+    let points = |used: i64, offered: i64| if used > offered { 0 } else { percent(offered - used, offered) };
+    for (slot, score) in nodes.iter().zip(scores) {
+        let node = all.node(*slot);
+        let (used, more, offered) = (&node.score_requested, &pod.score_request, &node.allocatable);
+        let (cpu, memory) = (offered.cpu > 0, offered.memory > 0);
+        let cpu_points = if cpu { points(used.cpu + more.cpu, offered.cpu) } else { 0 };
+        let memory_points = if memory { points(used.memory + more.memory, offered.memory) } else { 0 };
+        *score = (cpu_points + memory_points) / (i64::from(cpu) + i64::from(memory)).max(1);
+    }
+}
+
 fn shrank(old: &Resources, new: &Resources) -> bool {
     new.cpu < old.cpu || new.memory < old.memory || new.ephemeral < old.ephemeral
 }
 
 fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
+    let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
+    let room = |wanted: i64, used: i64, offered: i64| wanted <= 0 || wanted <= offered - used;
+    if extended.is_empty()
+        && (node.pods.len() as i64) < node.max_pods
+        && room(want.cpu, used.cpu, offer.cpu)
+        && room(want.memory, used.memory, offer.memory)
+        && room(want.ephemeral, used.ephemeral, offer.ephemeral)
+    {
+        return Verdict::Fits;
+    }
     let mut missing = Reasons::new();
     let mut hopeless = false;
     if node.pods.len() as i64 + 1 > node.max_pods {
         missing.push(Reason::Text("Too many pods"));
     }
-    let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
     let mut check = |wanted: i64, used: i64, offered: i64, words: &dyn Fn() -> Reason| {
         if wanted > 0 && wanted > offered - used {
             missing.push(words());

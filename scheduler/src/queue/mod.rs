@@ -153,6 +153,11 @@ impl Queue {
         Some(next)
     }
 
+    /// True now and then, for what need not be done for every pod.
+    pub fn is_round(&self) -> bool {
+        self.active.len() % 64 == 0
+    }
+
     /// A tried pod has a node.
     pub fn done(&mut self, uid: &str) {
         if self.in_flight.remove(uid).is_some() {

@@ -50,8 +50,11 @@ impl Waiting {
         if self.pods.is_empty() {
             return Vec::new();
         }
-        let uids: Vec<String> = self.pods.values().filter(|q| wanted(q)).map(|q| q.pod.uid.clone()).collect();
-        uids.iter().filter_map(|uid| self.take(uid)).collect()
+        let found = self.pods.values().filter(|q| wanted(q)).map(|q| (q.since, q.pod.uid.clone()));
+        let mut uids: Vec<_> = found.collect();
+        // The order of the map is by chance; theirs is that of their coming.
+        uids.sort_unstable();
+        uids.iter().filter_map(|(_, uid)| self.take(uid)).collect()
     }
 
     /// All of them.
