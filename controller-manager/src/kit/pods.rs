@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use control::Cache;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::meta::{annotation, controller, created, name, namespace, uid, until};
@@ -32,22 +34,65 @@ pub fn owned_and_orphans(cache: &Cache<Pod>, owner: &ObjectMeta) -> (Vec<Arc<Pod
     (cache.by_index(BY_CONTROLLER, uid(owner)), cache.by_index(BY_CONTROLLER, &orphans))
 }
 
-/// Drops what no room reads.
+/// Drops what no room reads, and the room that lists were given to grow.
 pub fn trim(pod: &mut Pod) {
-    let Some(spec) = pod.spec.as_mut() else { return };
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-        container.env = None;
-        container.env_from = None;
-        container.command = None;
-        container.args = None;
-        container.volume_mounts = None;
-        container.liveness_probe = None;
-        container.readiness_probe = None;
-        container.startup_probe = None;
-        container.lifecycle = None;
-        container.security_context = None;
+    if let Some(spec) = pod.spec.as_mut() {
+        trim_spec(spec);
     }
+    if let Some(status) = pod.status.as_mut() {
+        trim_status(status);
+    }
+    fit(&mut pod.metadata.owner_references);
+    fit(&mut pod.metadata.finalizers);
+}
+
+fn trim_spec(spec: &mut PodSpec) {
+    spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(trim_container);
     spec.security_context = None;
+    spec.containers.shrink_to_fit();
+    fit(&mut spec.init_containers);
+    fit(&mut spec.tolerations);
+    fit(&mut spec.volumes);
+}
+
+fn trim_container(container: &mut Container) {
+    container.env = None;
+    container.env_from = None;
+    container.command = None;
+    container.args = None;
+    container.volume_mounts = None;
+    container.liveness_probe = None;
+    container.readiness_probe = None;
+    container.startup_probe = None;
+    container.lifecycle = None;
+    container.security_context = None;
+    fit(&mut container.ports);
+}
+
+fn trim_status(status: &mut PodStatus) {
+    let all = [&mut status.container_statuses, &mut status.init_container_statuses];
+    for list in all {
+        list.iter_mut().flatten().for_each(trim_container_status);
+        fit(list);
+    }
+    fit(&mut status.conditions);
+    fit(&mut status.pod_ips);
+    status.host_ips = None;
+}
+
+fn trim_container_status(status: &mut ContainerStatus) {
+    status.image = String::new();
+    status.image_id = String::new();
+    status.container_id = None;
+    status.last_state = None;
+    status.volume_mounts = None;
+    status.user = None;
+}
+
+fn fit<T>(list: &mut Option<Vec<T>>) {
+    if let Some(list) = list {
+        list.shrink_to_fit();
+    }
 }
 
 /// The node a pod is bound to.
