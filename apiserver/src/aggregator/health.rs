@@ -106,9 +106,7 @@ mod tests {
     #[test]
     fn verdicts() {
         let service = |kind: &str, port: u16| json!({"spec": {"type": kind, "ports": [{"name": "https", "port": port}]}});
-        let slice = |ready: bool| {
-            json!({"ports": [{"name": "https", "port": 1}], "endpoints": [{"addresses": ["a"], "conditions": {"ready": ready}}]})
-        };
+        let slice = |ready: bool| json!({"ports": [{"name": "https", "port": 1}], "endpoints": [{"addresses": ["a"], "conditions": {"ready": ready}}]});
         for (service, slices, want) in [
             (None, vec![], "ServiceNotFound: service/s in \"ns\" is not present"),
             (

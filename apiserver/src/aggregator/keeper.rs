@@ -20,17 +20,21 @@ use crate::{internal, rest};
 const AGAIN: Duration = Duration::from_secs(30);
 /// The first pause after a failed check; it doubles up to [`AGAIN`].
 const FIRST_RETRY: Duration = Duration::from_millis(5);
+/// How often a server is asked what it serves.
+const RELEARN: Duration = Duration::from_secs(60);
 /// A server's deadline for saying what it serves.
 const PROBE: Duration = Duration::from_secs(5);
 /// How often a server is asked before it counts as failing.
 const ATTEMPTS: usize = 5;
 
 /// The health checks of what runs here.
-const HOOKS: [&str; 4] = [
+const HOOKS: [&str; 6] = [
     "apiservice-status-local-available-controller",
     "apiservice-status-remote-available-controller",
     "apiservice-registration-controller",
     "apiservice-discovery-controller",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
 ];
 
 struct Worker {
@@ -66,7 +70,7 @@ pub async fn run(app: Arc<App>) {
 fn hire(app: &Arc<App>, workers: &mut AHashMap<String, Worker>) {
     let all = app.aggregator.all();
     workers.retain(|_, worker| all.iter().any(|r| Arc::ptr_eq(r, &worker.remote)));
-    for remote in all.iter().filter(|r| !r.spec.name.is_empty()) {
+    for remote in all.iter() {
         if !workers.contains_key(&remote.spec.name) {
             let task = tokio::spawn(attend(app.clone(), remote.clone())).abort_handle();
             workers.insert(remote.spec.name.clone(), Worker { remote: remote.clone(), task });
@@ -89,13 +93,7 @@ async fn local_ones(app: &Arc<App>) {
 async fn attend(app: Arc<App>, remote: Arc<Remote>) {
     let mut pause = FIRST_RETRY;
     loop {
-        let verdict = check(&app, &remote).await;
-        let written = write(&app, &remote.spec.name, &verdict).await;
-        if let Err(status) = &written {
-            tracing::info!(apiservice = remote.spec.name, error = %status.message, "status not written");
-        }
-        // What the stored objects tell wakes us when it changes.
-        let settled = written.is_ok() && verdict.reason != "FailedDiscoveryCheck";
+        let settled = round(&app, &remote).await;
         let wait = if settled { AGAIN } else { pause };
         pause = if settled { FIRST_RETRY } else { (pause * 2).min(AGAIN) };
         tokio::select! {
@@ -103,6 +101,50 @@ async fn attend(app: Arc<App>, remote: Arc<Remote>) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Looks once and says what was found; whether that will do for a while. What is served is known before the status
+/// invites requests.
+async fn round(app: &Arc<App>, remote: &Remote) -> bool {
+    let verdict = check(app, remote).await;
+    let learnt = learn(app, remote, &verdict).await;
+    let written = write(app, &remote.spec.name, &verdict).await;
+    if let Err(status) = &written {
+        tracing::info!(apiservice = remote.spec.name, error = %status.message, "status not written");
+    }
+    // What only the stored objects tell wakes us when it changes.
+    learnt && written.is_ok() && verdict.reason != "FailedDiscoveryCheck"
+}
+
+/// Asks an available server what it serves, now and then; of one that is away, what is known is old.
+async fn learn(app: &App, remote: &Remote, verdict: &Verdict) -> bool {
+    let fresh = remote.known.asked().is_some_and(|asked| asked.elapsed() < RELEARN);
+    if verdict.available && fresh {
+        return true;
+    }
+    let outcome = match verdict.available {
+        false => Err(verdict.message.clone()),
+        true => match tokio::time::timeout(PROBE, app.aggregator.learn(remote)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err("request timed out".to_owned()),
+        },
+    };
+    let news = match &outcome {
+        Ok(news) => *news,
+        Err(why) => {
+            tracing::debug!(apiservice = remote.spec.name, why, "what it serves is not known");
+            remote.known.stale()
+        }
+    };
+    let documents = match outcome.is_ok() {
+        true => tokio::time::timeout(PROBE, app.aggregator.learn_openapi(remote)).await.unwrap_or(false),
+        false => false,
+    };
+    if news || documents {
+        app.aggregator.touch();
+    }
+    // Of one that is away, it is the status that is looked after again.
+    outcome.is_ok() || !verdict.available
 }
 
 async fn check(app: &App, remote: &Remote) -> Verdict {
@@ -146,12 +188,15 @@ fn timed_out(app: &App, remote: &Remote) -> String {
 async fn write(app: &Arc<App>, name: &str, verdict: &Verdict) -> Result<(), Status> {
     let Some(stored) = internal::get(app, RESOURCE, "", name) else { return Ok(()) };
     let Some(new) = health::with_verdict(&stored, verdict) else { return Ok(()) };
-    let was = health::says_available(&stored);
-    if was != verdict.available {
-        tracing::info!(apiservice = name, available = verdict.available, reason = verdict.reason, "availability changed");
+    let (available, reason) = (verdict.available, verdict.reason);
+    if health::says_available(&stored) != available {
+        tracing::info!(apiservice = name, available, reason, "availability changed");
     }
     let target = rest::Target::named(app, GROUP_VERSION, "apiservices", "", name)?.with_subresource("status");
     let written = rest::update::update_value(&Ctx::internal(app.clone()), &target, new).await?;
+    if !available {
+        app.aggregator.losses.add(name, reason);
+    }
     // The table follows the cache, and so must the next look at the stored status.
     let version = s_at(&written, &["metadata", "resourceVersion"]).parse().unwrap_or(0);
     app.cache.wait_for(version).await

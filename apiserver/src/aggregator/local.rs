@@ -153,13 +153,17 @@ mod tests {
             assert!(all.contains_key(&name), "{name}");
         }
         assert_eq!(all.len(), machinery::kinds::groups().len() - 1);
-        assert_eq!(all["v1."]["spec"], json!({"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1}));
+        assert_eq!(
+            all["v1."]["spec"],
+            json!({"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1})
+        );
         assert_eq!(all["v2.autoscaling"]["spec"]["versionPriority"], 30);
     }
 
     #[test]
     fn priorities_keep_the_order_of_the_table() {
-        let order: Vec<_> = machinery::kinds::groups().iter().map(|g| (g.group.clone(), g.version.clone())).collect();
+        let order: Vec<_> =
+            machinery::kinds::groups().iter().map(|g| (g.group.clone(), g.version.clone())).collect();
         let mut sorted = order.clone();
         sorted.sort_by(|a, b| {
             let (x, y) = (priority(&a.0, &a.1), priority(&b.0, &b.1));

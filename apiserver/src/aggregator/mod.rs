@@ -1,12 +1,15 @@
 //! API aggregation: group versions that other servers serve, behind this one.
 //!
 //! [`spec`] reads an APIService; the table here follows the stored ones. [`place`] finds where its service is (pure),
-//! [`proxy`] hands requests on; [`health`] judges whether it is available (pure) and [`keeper`] keeps its status and what it
-//! says of itself; [`local`] registers what this server serves itself.
+//! [`proxy`] hands requests on; [`health`] judges whether it is available (pure), [`discovery`] and [`openapi`] ask what it
+//! serves, [`keeper`] keeps all that up to date; [`local`] registers what this server serves itself.
 
+pub mod discovery;
 pub mod health;
 pub mod keeper;
 pub mod local;
+pub mod metrics;
+pub mod openapi;
 pub mod place;
 pub mod proxy;
 pub mod spec;
@@ -24,6 +27,8 @@ use crate::cache::Change;
 use crate::config::Config;
 use crate::proxy::transport::{Identity, Roots, Way};
 use crate::reader::Reader;
+use discovery::Known;
+use openapi::Documents;
 use spec::Spec;
 
 /// The resource that says who serves what.
@@ -35,13 +40,22 @@ pub struct Remote {
     /// What the APIService says.
     pub spec: Spec,
     available: AtomicBool,
+    known: Known,
+    documents: Documents,
     way: OnceLock<Result<Way, String>>,
     wake: Notify,
 }
 
 impl Remote {
     fn new(spec: Spec) -> Self {
-        Self { spec, available: AtomicBool::new(false), way: OnceLock::new(), wake: Notify::new() }
+        Self {
+            spec,
+            available: AtomicBool::new(false),
+            known: Known::default(),
+            documents: Documents::default(),
+            way: OnceLock::new(),
+            wake: Notify::new(),
+        }
     }
 
     /// Whether its status says that it is available.
@@ -59,6 +73,7 @@ pub struct Aggregator {
     reject_redirects: bool,
     reader: Reader,
     changed: watch::Sender<u64>,
+    losses: metrics::Losses,
 }
 
 /// Never the same twice in a process, so that what is kept by it is never another server's.
@@ -82,6 +97,7 @@ impl Aggregator {
             reject_redirects: config.aggregator_reject_forwarding_redirect,
             reader: reader.clone(),
             changed: watch::Sender::new(next_generation()),
+            losses: metrics::Losses::default(),
         });
         made.follow(reader);
         Ok(made)
@@ -108,12 +124,12 @@ impl Aggregator {
         table.iter().find(|r| r.spec.group == group && r.spec.version == version).cloned()
     }
 
-    /// Changes whenever discovery may.
-    pub fn generation(&self) -> u64 {
-        *self.changed.borrow()
+    /// Another number whenever what other servers serve may have changed; 0 while they serve nothing.
+    pub fn fingerprint(&self) -> u64 {
+        if self.table.load().is_empty() { 0 } else { *self.changed.borrow() }
     }
 
-    /// A receiver that wakes when the generation changes.
+    /// A receiver that wakes when anything here changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -194,17 +210,15 @@ impl Aggregator {
 
     fn slices(&self, spec: &Spec) -> Vec<Value> {
         let all = self.reader.list("endpointslices.discovery.k8s.io", &spec.namespace);
-        let ours = |e: &&Arc<crate::cache::Entry>| e.label(place::SERVICE_NAME) == Some(spec.service.as_str());
+        let ours =
+            |e: &&Arc<crate::cache::Entry>| e.label(place::SERVICE_NAME) == Some(spec.service.as_str());
         all.iter().filter(ours).map(|e| e.parse()).collect()
     }
 }
 
 /// The CAs the machine trusts, for servers whose APIService names none.
 fn system_roots() -> Vec<u8> {
-    const PLACES: [&str; 3] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-    ];
+    const PLACES: [&str; 3] =
+        ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
     PLACES.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default()
 }

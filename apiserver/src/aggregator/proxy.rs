@@ -139,7 +139,8 @@ fn ours(authority: &str, path: &str, headers: HeaderMap) -> Result<Request, Stri
 
 /// Says in headers on whose behalf we ask; the server believes it by our certificate.
 fn vouch(headers: &mut HeaderMap, user: &UserInfo) -> Result<(), String> {
-    let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|e| format!("user {text:?}: {e}"));
+    let value =
+        |text: &str| HeaderValue::from_bytes(text.as_bytes()).map_err(|e| format!("user {text:?}: {e}"));
     headers.insert("x-remote-user", value(&user.name)?);
     if !user.uid.is_empty() {
         headers.insert("x-remote-uid", value(&user.uid)?);
@@ -163,7 +164,8 @@ fn escape(key: &str) -> String {
     for byte in key.bytes() {
         match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(char::from(byte)),
-            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~' => {
+            b'!' | b'#' | b'$' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|'
+            | b'~' => {
                 out.push(char::from(byte));
             }
             _ => out += &format!("%{byte:02X}"),
@@ -181,8 +183,7 @@ async fn exchange(
     request.headers_mut().remove(header::HOST);
     *request.uri_mut() = uri;
     *request.version_mut() = http::Version::HTTP_11;
-    let unreachable =
-        |text: String| Refusal::Unreachable(format!("error trying to reach service: {text}"));
+    let unreachable = |text: String| Refusal::Unreachable(format!("error trying to reach service: {text}"));
     let answer = way.client().request(request).await.map_err(|e| unreachable(relay::chain(&e)))?;
     let mut response = answer.map(Body::stream);
     relay::without_hops(response.headers_mut());

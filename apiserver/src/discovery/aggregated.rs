@@ -6,17 +6,22 @@ use machinery::kinds::{Gvk, Resource, Subresource};
 use serde_json::{Map, Value, json};
 
 use super::documents::{Group, group_versions};
+use crate::aggregator::discovery::Elsewhere;
 
 /// The document of `/api` (`core`) or `/apis`.
-pub fn aggregated(resources: &[Arc<Resource>], core: bool) -> Value {
-    let groups = group_versions(resources);
+pub fn aggregated(resources: &[Arc<Resource>], elsewhere: &[Elsewhere], core: bool) -> Value {
+    let groups = group_versions(resources, elsewhere);
     let items: Vec<Value> =
-        groups.iter().filter(|g| g.name.is_empty() == core).map(|g| item(resources, g)).collect();
+        groups.iter().filter(|g| g.name.is_empty() == core).map(|g| item(resources, elsewhere, g)).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
-fn item(resources: &[Arc<Resource>], group: &Group) -> Value {
-    let versions: Vec<Value> = group.versions.iter().map(|v| version(resources, &group.name, v)).collect();
+fn item(resources: &[Arc<Resource>], elsewhere: &[Elsewhere], group: &Group) -> Value {
+    let entry = |v: &String| {
+        let other = elsewhere.iter().find(|e| e.group == group.name && e.version == *v);
+        other.map_or_else(|| version(resources, &group.name, v), |e| e.entry.clone())
+    };
+    let versions: Vec<Value> = group.versions.iter().map(entry).collect();
     let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
     json!({"metadata": metadata, "versions": versions})
 }

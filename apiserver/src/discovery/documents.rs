@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use machinery::kinds::{Resource, Subresource, api_version, groups};
+use machinery::kinds::{Resource, Subresource, api_version};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::aggregator::discovery::Elsewhere;
+use crate::aggregator::local;
 
 /// A group with its served versions, the preferred one first.
 pub(super) struct Group {
@@ -13,31 +16,53 @@ pub(super) struct Group {
     pub versions: Vec<String>,
 }
 
-/// Place of a built-in group version in discovery; `None` for custom ones, which come last.
-fn priority(group: &str, version: &str) -> Option<usize> {
-    groups().iter().position(|g| g.group == group && g.version == version)
+/// A group version with its priorities: the group's, its own.
+struct Ranked<'a> {
+    group: &'a str,
+    version: &'a str,
+    priority: (i64, i64),
 }
 
-/// Served groups and versions in discovery order; custom groups follow by name, their versions newest first.
-pub(super) fn group_versions(resources: &[Arc<Resource>]) -> Vec<Group> {
-    let mut pairs: Vec<(&str, &str)> =
-        resources.iter().map(|r| (r.group.as_str(), r.version.as_str())).collect();
-    pairs.sort_by(|a, b| {
-        order(a).cmp(&order(b)).then_with(|| a.0.cmp(b.0)).then_with(|| stability(b.1).cmp(&stability(a.1)))
-    });
-    pairs.dedup();
-    let mut out: Vec<Group> = Vec::new();
-    for (group, version) in pairs {
-        match out.iter_mut().find(|g| g.name == group) {
-            Some(found) => found.versions.push(version.to_string()),
-            None => out.push(Group { name: group.to_string(), versions: vec![version.to_string()] }),
+fn ranked<'a>(resources: &'a [Arc<Resource>], elsewhere: &'a [Elsewhere]) -> Vec<Ranked<'a>> {
+    let mut all: Vec<Ranked<'a>> = elsewhere
+        .iter()
+        .map(|e| Ranked {
+            group: &e.group,
+            version: &e.version,
+            priority: (e.group_priority, e.version_priority),
+        })
+        .collect();
+    for resource in resources {
+        let (group, version) = (resource.group.as_str(), resource.version.as_str());
+        if !all.iter().any(|r| r.group == group && r.version == version) {
+            all.push(Ranked { group, version, priority: local::priority(group, version) });
         }
     }
-    out
+    all
 }
 
-fn order((group, version): &(&str, &str)) -> usize {
-    priority(group, version).unwrap_or(usize::MAX)
+/// Groups and versions in discovery order: the core group, then by the highest priority of a group's versions and by name;
+/// in a group by priority and then newest first.
+pub(super) fn group_versions(resources: &[Arc<Resource>], elsewhere: &[Elsewhere]) -> Vec<Group> {
+    let mut all = ranked(resources, elsewhere);
+    all.sort_by(|a, b| {
+        b.priority.1.cmp(&a.priority.1).then_with(|| stability(b.version).cmp(&stability(a.version)))
+    });
+    let mut out: Vec<(i64, Group)> = Vec::new();
+    for Ranked { group, version, priority } in all {
+        match out.iter_mut().find(|(_, g)| g.name == group) {
+            Some((highest, found)) => {
+                *highest = priority.0.max(*highest);
+                found.versions.push(version.to_owned());
+            }
+            None => {
+                out.push((priority.0, Group { name: group.to_owned(), versions: vec![version.to_owned()] }))
+            }
+        }
+    }
+    let named = |g: &Group| !g.name.is_empty();
+    out.sort_by(|(a, g), (b, h)| named(g).cmp(&named(h)).then(b.cmp(a)).then_with(|| g.name.cmp(&h.name)));
+    out.into_iter().map(|(_, group)| group).collect()
 }
 
 /// Sort key of a version: stable before beta before alpha, higher numbers first, other names last.
@@ -57,8 +82,8 @@ fn stability(version: &str) -> (u8, u32, u32, std::cmp::Reverse<String>) {
 }
 
 /// `/api`: `address` is where the client reached the server.
-pub fn api_versions(resources: &[Arc<Resource>], address: &str) -> Value {
-    let core = group_versions(resources).into_iter().find(|g| g.name.is_empty());
+pub fn api_versions(resources: &[Arc<Resource>], elsewhere: &[Elsewhere], address: &str) -> Value {
+    let core = group_versions(resources, elsewhere).into_iter().find(|g| g.name.is_empty());
     json!({
         "kind": "APIVersions",
         "versions": core.map(|g| g.versions).unwrap_or_default(),
@@ -67,9 +92,9 @@ pub fn api_versions(resources: &[Arc<Resource>], address: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn api_groups(resources: &[Arc<Resource>]) -> Value {
+pub fn api_groups(resources: &[Arc<Resource>], elsewhere: &[Elsewhere]) -> Value {
     let groups: Vec<Value> =
-        group_versions(resources).iter().filter(|g| !g.name.is_empty()).map(group_value).collect();
+        group_versions(resources, elsewhere).iter().filter(|g| !g.name.is_empty()).map(group_value).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -83,8 +108,9 @@ fn version_value(group: &str, version: &str) -> Value {
 }
 
 /// `/apis/GROUP`; `None` when nothing of the group is served.
-pub fn group(resources: &[Arc<Resource>], name: &str) -> Option<Value> {
-    let found = group_versions(resources).into_iter().find(|g| !name.is_empty() && g.name == name)?;
+pub fn group(resources: &[Arc<Resource>], elsewhere: &[Elsewhere], name: &str) -> Option<Value> {
+    let found =
+        group_versions(resources, elsewhere).into_iter().find(|g| !name.is_empty() && g.name == name)?;
     let mut value = group_value(&found);
     if let Some(map) = value.as_object_mut() {
         map.insert("kind".into(), "APIGroup".into());

@@ -15,6 +15,7 @@ use machinery::kinds::Resource;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::aggregator::Aggregator;
 use crate::app::App;
 use crate::http::{self as web, Request, Response};
 use negotiate::Accepted;
@@ -35,13 +36,27 @@ pub fn handle(app: &Arc<App>, request: &Request) -> Option<Response> {
     }
     let resources = app.kinds.all();
     let headers = request.headers();
+    let served = Served { resources: &resources, aggregator: &app.aggregator };
     match parts.as_slice() {
-        ["api"] => Some(root(&resources, headers, true, address(headers, request))),
-        ["apis"] => Some(root(&resources, headers, false, String::new())),
+        ["api"] => Some(root(&served, headers, true, address(headers, request))),
+        ["apis"] => Some(root(&served, headers, false, String::new())),
         ["api", version] => plain(resource_list(&resources, "", version), headers),
-        ["apis", name] => plain(group(&resources, name), headers),
+        ["apis", name] => plain(group(&resources, &app.aggregator.elsewhere(), name), headers),
         ["apis", name, version] => plain(resource_list(&resources, name, version), headers),
         _ => None,
+    }
+}
+
+/// What is served, here and elsewhere.
+struct Served<'a> {
+    resources: &'a [Arc<Resource>],
+    aggregator: &'a Aggregator,
+}
+
+impl Served<'_> {
+    /// Tells one state from another within this process.
+    fn fingerprint(&self) -> (u64, u64) {
+        (negotiate::fingerprint(self.resources), self.aggregator.fingerprint())
     }
 }
 
@@ -52,11 +67,15 @@ fn address(headers: &HeaderMap, request: &Request) -> String {
     host.to_string()
 }
 
-fn root(resources: &[Arc<Resource>], headers: &HeaderMap, core: bool, address: String) -> Response {
+fn root(served: &Served<'_>, headers: &HeaderMap, core: bool, address: String) -> Response {
     match negotiate::accepted(headers) {
-        Accepted::Aggregated { protobuf } => shared(resources, core, protobuf, headers),
+        Accepted::Aggregated { protobuf } => shared(served, core, protobuf, headers),
         Accepted::Plain { protobuf } => {
-            let document = if core { api_versions(resources, &address) } else { api_groups(resources) };
+            let elsewhere = served.aggregator.elsewhere();
+            let document = match core {
+                true => api_versions(served.resources, &elsewhere, &address),
+                false => api_groups(served.resources, &elsewhere),
+            };
             encode(&document, protobuf)
         }
     }
@@ -78,10 +97,13 @@ fn encode(document: &Value, protobuf: bool) -> Response {
     response
 }
 
+/// What is served, whether it is the core's, whether protobuf.
+type Key = ((u64, u64), bool, bool);
+
 /// One encoded aggregated document.
 #[derive(Clone)]
 struct Document {
-    key: (u64, bool, bool),
+    key: Key,
     body: Bytes,
     etag: String,
 }
@@ -90,10 +112,10 @@ struct Document {
 static DOCUMENTS: LazyLock<Mutex<Vec<Document>>> = LazyLock::new(Mutex::default);
 const KEPT: usize = 8;
 
-fn shared(resources: &[Arc<Resource>], core: bool, protobuf: bool, headers: &HeaderMap) -> Response {
-    let key = (negotiate::fingerprint(resources), core, protobuf);
+fn shared(served: &Served<'_>, core: bool, protobuf: bool, headers: &HeaderMap) -> Response {
+    let key = (served.fingerprint(), core, protobuf);
     let found = DOCUMENTS.lock().iter().find(|d| d.key == key).cloned();
-    let document = found.unwrap_or_else(|| keep(make(resources, key)));
+    let document = found.unwrap_or_else(|| keep(make(served, key)));
     let mut response = match negotiate::matches_etag(headers, &document.etag) {
         true => web::reply(StatusCode::NOT_MODIFIED, negotiate::AGGREGATED_JSON, Bytes::new()),
         false => web::reply(StatusCode::OK, negotiate::aggregated_type(protobuf), document.body),
@@ -107,8 +129,8 @@ fn shared(resources: &[Arc<Resource>], core: bool, protobuf: bool, headers: &Hea
     response
 }
 
-fn make(resources: &[Arc<Resource>], key: (u64, bool, bool)) -> Document {
-    let value = aggregated(resources, key.1);
+fn make(served: &Served<'_>, key: Key) -> Document {
+    let value = aggregated(served.resources, &served.aggregator.elsewhere(), key.1);
     let json = serde_json::to_vec(&value).unwrap_or_default();
     let etag = negotiate::etag(&json);
     let body = if key.2 { codec::proto::encode(&value).unwrap_or_default() } else { json };

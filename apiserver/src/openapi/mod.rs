@@ -16,6 +16,8 @@ use machinery::kinds::Resource;
 use machinery::status::Status;
 use serde_json::{Map, Value, json};
 
+use crate::aggregator::Aggregator;
+use crate::aggregator::openapi::merge_v2;
 use crate::app::App;
 use crate::discovery::negotiate;
 use crate::http::{self as web, Request, Response};
@@ -41,13 +43,19 @@ pub fn handle(app: &Arc<App>, request: &Request) -> Option<Response> {
     }
     let resources = app.kinds.all();
     match rest {
-        "v2" => Some(serve_v2(&resources, request)),
-        "v3" => Some(serve_index(&resources, request)),
+        "v2" => Some(serve_v2(&resources, &app.aggregator, request)),
+        "v3" => Some(serve_index(&resources, &app.aggregator, request)),
         _ => serve_v3(&resources, request, rest.strip_prefix("v3/")?),
     }
 }
 
-fn serve_v2(resources: &Resources, request: &Request) -> Response {
+/// Tells one state of what is served, here and elsewhere, from another within this process.
+fn fingerprint(resources: &Resources, aggregator: &Aggregator) -> u64 {
+    let (ours, others) = (negotiate::fingerprint(resources), aggregator.fingerprint());
+    ours.wrapping_add(others.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+fn serve_v2(resources: &Resources, aggregator: &Aggregator, request: &Request) -> Response {
     let types = negotiate::media_types(request.headers());
     let wanted = types.iter().find_map(|t| match t.as_str() {
         V2_PROTOBUF | V2_PROTOBUF_OLD => Some(true),
@@ -59,20 +67,40 @@ fn serve_v2(resources: &Resources, request: &Request) -> Response {
         None if types.is_empty() => false,
         None => return web::status(&Status::not_acceptable(&[JSON, V2_PROTOBUF])),
     };
-    let key = negotiate::fingerprint(resources);
+    let key = fingerprint(resources, aggregator);
+    let document = || merged_v2(resources, aggregator);
     match protobuf {
         true => {
-            let packed = store::get(key, "v2.pb", || Packed::of(&gnostic::document(&v2(resources))));
+            let packed = store::get(key, "v2.pb", || Packed::of(&gnostic::document(&document())));
             reply(request, &packed, V2_PROTOBUF, false)
         }
-        false => reply(request, &store::get(key, "v2", || Packed::of_json(&v2(resources))), JSON, false),
+        false => reply(request, &store::get(key, "v2", || Packed::of_json(&document())), JSON, false),
     }
 }
 
-fn serve_index(resources: &Resources, request: &Request) -> Response {
-    let packed =
-        store::get(negotiate::fingerprint(resources), "v3", || Packed::of_json(&v3_index(resources)));
+fn merged_v2(resources: &Resources, aggregator: &Aggregator) -> Value {
+    let mut document = v2(resources);
+    for part in aggregator.openapi_v2() {
+        merge_v2(&mut document, &part);
+    }
+    document
+}
+
+fn serve_index(resources: &Resources, aggregator: &Aggregator, request: &Request) -> Response {
+    let index = || {
+        let mut index = v3_index(resources);
+        for (path, url) in aggregator.openapi_v3() {
+            index["paths"][path] = json!({"serverRelativeURL": url});
+        }
+        index
+    };
+    let packed = store::get(fingerprint(resources, aggregator), "v3", || Packed::of_json(&index()));
     reply(request, &packed, JSON, false)
+}
+
+/// The group version of a v3 document, if the path is of one: `/openapi/v3/apis/GROUP/VERSION`.
+pub fn group_version_path(path: &str) -> Option<&str> {
+    path.strip_prefix("/openapi/v3").filter(|rest| rest.starts_with('/'))
 }
 
 fn serve_v3(resources: &Resources, request: &Request, path: &str) -> Option<Response> {

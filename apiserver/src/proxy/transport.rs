@@ -188,7 +188,10 @@ fn client(config: ClientConfig, name: Option<ServerName<'static>>) -> HttpClient
         None => builder,
     };
     let connector = builder.enable_http1().wrap_connector(http);
-    Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector)
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .build(connector)
 }
 
 /// Our client certificate, following its files.

@@ -36,11 +36,13 @@ const WARNINGS_MAX: usize = 4096;
 const WARNING_CUT: usize = 256;
 
 /// Serves one request.
-pub async fn serve(app: Arc<App>, peer: Arc<Peer>, request: Request) -> Response {
+pub async fn serve(app: Arc<App>, peer: Arc<Peer>, mut request: Request) -> Response {
     let started = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or(""));
     let info = Arc::new(info::parse(request.method(), request.uri().path(), &query));
     let audit_id = audit_id(request.headers());
+    // Whoever it is handed on to names it the same.
+    request.headers_mut().insert(AUDIT_ID, audit_id.clone());
     let gzip = gzip::wanted(request.headers());
     let warnings = Warnings::default();
     let inner = authenticated(app.clone(), peer, request, info.clone(), query, warnings.clone());

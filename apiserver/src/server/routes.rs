@@ -12,7 +12,9 @@ use crate::{aggregator, discovery, openapi};
 
 /// Hands a request to its handler.
 pub async fn route(ctx: Ctx, query: Arc<Query>, request: Request) -> Response {
-    if let Some(remote) = aggregator::proxy::server_of(&ctx, request.uri().path()) {
+    let path = request.uri().path();
+    let behind = openapi::group_version_path(path).unwrap_or(path);
+    if let Some(remote) = aggregator::proxy::server_of(&ctx, behind) {
         return aggregator::proxy::serve(ctx, remote, request).await;
     }
     if ctx.info.is_resource {
@@ -26,7 +28,7 @@ pub async fn route(ctx: Ctx, query: Arc<Query>, request: Request) -> Response {
         "" => return index(&ctx),
         "/version" => return version::handle(),
         "/metrics" => {
-            let text = ctx.app.metrics.encode(&ctx.app.cache);
+            let text = ctx.app.metrics.encode(&ctx.app.cache) + &ctx.app.aggregator.encode_metrics();
             return web::reply(StatusCode::OK, daemon::metrics::CONTENT_TYPE, text);
         }
         _ => {}
@@ -54,6 +56,9 @@ fn index(ctx: &Ctx) -> Response {
         }
         add(resource.base_path());
     }
+    for other in ctx.app.aggregator.all().iter().filter(|r| !r.spec.group.is_empty()) {
+        paths.extend([format!("/apis/{}", other.spec.group), other.spec.path()]);
+    }
     for endpoint in ["healthz", "livez", "readyz"] {
         paths.push(format!("/{endpoint}"));
         paths.extend(
@@ -70,5 +75,6 @@ fn index(ctx: &Ctx) -> Response {
     ];
     paths.extend(others.map(str::to_owned));
     paths.sort();
+    paths.dedup();
     web::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))
 }

@@ -26,6 +26,12 @@ impl Kind {
         Self { group: T::group(&()), version: T::version(&()), plural: T::plural(&()), kind: T::kind(&()) }
     }
 
+    /// Coordinates learnt from the API server.
+    pub fn named(group: &str, version: &str, plural: String, kind: String) -> Self {
+        let (group, version) = (group.to_owned().into(), version.to_owned().into());
+        Self { group, version, plural: plural.into(), kind: kind.into() }
+    }
+
     /// `group/version`, or the version alone for the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {

@@ -64,7 +64,9 @@ async fn sync(context: &Context, namespaces: &Cache<Namespace>, key: &Key) -> Ou
         let since = namespace.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |t| t.0);
         return Ok(Some(emptied.wait(until(Timestamp::now(), since))));
     }
-    anyhow::ensure!(found.failed.is_empty(), "not all resources are known: {}", found.failed.join("; "));
+    if let Some(failure) = found.failure() {
+        anyhow::bail!(failure);
+    }
     finalize(context, live).await
 }
 
@@ -240,12 +242,8 @@ fn conditions(found: &Found, emptied: &Emptied) -> Vec<NamespaceCondition> {
             map.iter().map(|(k, n)| format!("{k} {what} {n} resource instances")).collect();
         parts.join(", ")
     };
-    let unknown = (!found.failed.is_empty()).then(|| {
-        format!(
-            "Discovery failed for some groups, {} failing: {}",
-            found.failed.len(),
-            found.failed.join(", ")
-        )
+    let unknown = found.failure().map(|failure| {
+        format!("Discovery failed for some groups, {} failing: {failure}", found.failed.len())
     });
     let failed = (!emptied.failures.is_empty()).then(|| {
         format!(
