@@ -392,7 +392,10 @@ mod tests {
     fn lists_of_images() {
         let of = ImagesOf { image_repository: Some("reg.example".into()), ..ImagesOf::default() };
         let images = crate::images(&cluster_of(&of).unwrap());
-        assert_eq!(listed(&images, Output::Text), "reg.example/pause:1\nreg.example/dns:1\nreg.example/metrics-server:1\n");
+        assert_eq!(
+            listed(&images, Output::Text),
+            "reg.example/pause:1\nreg.example/dns:1\nreg.example/metrics-server:1\n"
+        );
         let yaml = listed(&images, Output::Yaml);
         assert!(yaml.contains("kind: Images\n") && yaml.contains("- reg.example/dns:1\n"));
         let json: serde_json::Value = serde_json::from_str(&listed(&images, Output::Json)).unwrap();

@@ -55,9 +55,18 @@ mod tests {
             cluster.dns.image_tag = tag.into();
             images(&cluster).join(" ")
         };
-        assert_eq!(of("", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
-        assert_eq!(of("registry.k8s.io", "", ""), "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1");
-        assert_eq!(of("reg.example/k8s", "", ""), "reg.example/k8s/pause:1 reg.example/k8s/dns:1 reg.example/k8s/metrics-server:1");
+        assert_eq!(
+            of("", "", ""),
+            "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1"
+        );
+        assert_eq!(
+            of("registry.k8s.io", "", ""),
+            "coxswain.local/pause:1 coxswain.local/dns:1 coxswain.local/metrics-server:1"
+        );
+        assert_eq!(
+            of("reg.example/k8s", "", ""),
+            "reg.example/k8s/pause:1 reg.example/k8s/dns:1 reg.example/k8s/metrics-server:1"
+        );
         assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2 a/metrics-server:1");
         let mut without = ClusterConfiguration::default();
         without.dns.disabled = true;

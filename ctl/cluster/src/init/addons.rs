@@ -14,7 +14,8 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("coredns", "Install the cluster DNS addon", |r| dns(r).boxed_local()).together(),
     Phase::step("kube-proxy", "Install the kube-proxy addon", |r| proxy(r).boxed_local()).together(),
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
-    Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local()).together(),
+    Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local())
+        .together(),
 ];
 
 async fn dns(run: &Run) -> Result<()> {
