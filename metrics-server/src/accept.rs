@@ -30,7 +30,8 @@ pub type Form = (Encoding, Shape);
 /// The first form in the header that there is; none when there is no such form.
 pub fn chosen(headers: &HeaderMap, shapes: &[Shape]) -> Option<Form> {
     let texts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut wanted = texts.flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()).peekable();
+    let mut wanted =
+        texts.flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty()).peekable();
     if wanted.peek().is_none() {
         return Some((Encoding::Json, Shape::Object));
     }
@@ -80,10 +81,16 @@ mod tests {
             ("", Some((Encoding::Json, Shape::Object))),
             ("*/*", Some((Encoding::Json, Shape::Object))),
             ("application/json, */*", Some((Encoding::Json, Shape::Object))),
-            ("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Protobuf, Shape::Object))),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                Some((Encoding::Protobuf, Shape::Object)),
+            ),
             ("application/yaml", Some((Encoding::Yaml, Shape::Object))),
             (&format!("{TABLE},application/json"), Some((Encoding::Json, Shape::Table("v1")))),
-            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Encoding::Json, Shape::Object))),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json",
+                Some((Encoding::Json, Shape::Object)),
+            ),
             ("application/json;as=Nothing;v=v1;g=x", None),
             ("text/html", None),
             ("application/json;stream=watch", None),

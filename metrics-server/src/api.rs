@@ -129,7 +129,10 @@ impl Api {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().trim_end_matches('/').to_string();
-        if OPEN.iter().any(|open| path == *open || path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/'))) {
+        if OPEN
+            .iter()
+            .any(|open| path == *open || path.strip_prefix(open).is_some_and(|rest| rest.starts_with('/')))
+        {
             return self.health(&path, Query::of(request.uri()).verbose);
         }
         let asked = Asked::by(&path);
@@ -166,7 +169,12 @@ impl Api {
         healthz(&health, path, verbose).unwrap_or_else(nothing)
     }
 
-    async fn admit(&self, request: &Request<Incoming>, asked: &Asked<'_>, query: &Query) -> Result<(), Status> {
+    async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        asked: &Asked<'_>,
+        query: &Query,
+    ) -> Result<(), Status> {
         let peer = request.extensions().get::<PeerCert>().and_then(|peer| peer.0.clone());
         let headers = request.headers();
         let user = match self.guard.authenticate(headers, peer.as_deref()).await {
@@ -208,7 +216,14 @@ impl Api {
         bytes(StatusCode::OK, JSON, json(&document))
     }
 
-    fn tell(&self, resource: Resource, namespace: &str, name: &str, query: &Query, headers: &HeaderMap) -> Response<Body> {
+    fn tell(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Response<Body> {
         let shapes = [Shape::Object, Shape::Table("v1"), Shape::Table("v1beta1"), Shape::Partial];
         let Some(form) = chosen(headers, &shapes) else { return said(&Status::not_acceptable(&FORMS)) };
         let answer = match (name, resource) {
@@ -249,11 +264,22 @@ impl Api {
         let mut objects: Vec<Object> = match resource {
             Resource::Nodes => {
                 let nodes = self.seen.nodes.list();
-                nodes.iter().filter(|n| wanted.has(&n.metadata)).filter_map(|n| self.node_object(&n.metadata)).collect()
+                nodes
+                    .iter()
+                    .filter(|n| wanted.has(&n.metadata))
+                    .filter_map(|n| self.node_object(&n.metadata))
+                    .collect()
             }
             Resource::Pods => {
-                let pods = if namespace.is_empty() { self.seen.pods.list() } else { self.seen.pods.by_namespace(namespace) };
-                pods.iter().filter(|p| wanted.has(&p.metadata)).filter_map(|p| self.pod_object(&p.metadata)).collect()
+                let pods = if namespace.is_empty() {
+                    self.seen.pods.list()
+                } else {
+                    self.seen.pods.by_namespace(namespace)
+                };
+                pods.iter()
+                    .filter(|p| wanted.has(&p.metadata))
+                    .filter_map(|p| self.pod_object(&p.metadata))
+                    .collect()
             }
         };
         let place = |object: &Object| (object.metadata.namespace.clone(), object.metadata.name.clone());
@@ -269,7 +295,8 @@ impl Api {
 
     fn pod_object(&self, meta: &kube::core::ObjectMeta) -> Option<Object> {
         let usage = self.store.pod(meta.namespace.as_deref()?, meta.name.as_deref()?)?;
-        let container = |(name, usage): &(Box<str>, _)| Container { name: name.to_string(), usage: Amount::from(usage) };
+        let container =
+            |(name, usage): &(Box<str>, _)| Container { name: name.to_string(), usage: Amount::from(usage) };
         let body = Used::Containers(usage.containers.iter().map(container).collect());
         Some(object(meta, usage.time, usage.window, body))
     }
@@ -295,7 +322,8 @@ impl Wanted {
     fn read(query: &Query) -> Result<Self, Status> {
         let labels = LabelSelector::parse(&query.labels).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(&query.fields).map_err(Status::bad_request)?;
-        let unknown = fields.terms.iter().find(|t| !matches!(t.field.as_str(), "metadata.name" | "metadata.namespace"));
+        let unknown =
+            fields.terms.iter().find(|t| !matches!(t.field.as_str(), "metadata.name" | "metadata.namespace"));
         match unknown {
             Some(term) => Err(Status::bad_request(format!(
                 "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
@@ -364,7 +392,10 @@ fn forbidden(user: &User, attributes: &Attributes) -> Status {
                 "" => "at the cluster scope".to_string(),
                 namespace => format!("in the namespace {namespace:?}"),
             };
-            let text = format!("User {:?} cannot {verb} resource {resource:?} in API group {group:?} {place}", user.name);
+            let text = format!(
+                "User {:?} cannot {verb} resource {resource:?} in API group {group:?} {place}",
+                user.name
+            );
             Status::forbidden(group, resource, name, text)
         }
     }
@@ -382,7 +413,11 @@ fn written(answer: &Answer, kind: &str, (encoding, shape): Form, include: &str) 
         Encoding::Protobuf => bytes(StatusCode::OK, codec::proto::MEDIA_TYPE, answer.protobuf(kind)),
         Encoding::Yaml => {
             let value: Value = serde_json::from_slice(&text()).unwrap_or_default();
-            bytes(StatusCode::OK, "application/yaml", serde_yaml::to_string(&value).unwrap_or_default().into_bytes())
+            bytes(
+                StatusCode::OK,
+                "application/yaml",
+                serde_yaml::to_string(&value).unwrap_or_default().into_bytes(),
+            )
         }
     }
 }
@@ -482,7 +517,8 @@ mod tests {
             ("fieldSelector=spec.nodeName%3Da", Err(400)),
             ("labelSelector=%2C%2C%3D", Err(400)),
         ] {
-            let got = Wanted::read(&query(text)).map(|wanted| wanted.has(&meta)).map_err(|status| status.code);
+            let got =
+                Wanted::read(&query(text)).map(|wanted| wanted.has(&meta)).map_err(|status| status.code);
             assert_eq!(got, want, "{text}");
         }
     }
@@ -493,7 +529,10 @@ mod tests {
         let status = forbidden(&User::anonymous(), &attributes(&Method::GET, "", &asked, &Query::default()));
         assert_eq!(
             (status.code, status.message.as_str()),
-            (403, r#"pods.metrics.k8s.io is forbidden: User "system:anonymous" cannot list resource "pods" in API group "metrics.k8s.io" in the namespace "n""#)
+            (
+                403,
+                r#"pods.metrics.k8s.io is forbidden: User "system:anonymous" cannot list resource "pods" in API group "metrics.k8s.io" in the namespace "n""#
+            )
         );
         let status = forbidden(&User::anonymous(), &Attributes::path(&Method::GET, "/metrics"));
         assert_eq!(status.message, r#"forbidden: User "system:anonymous" cannot get path "/metrics""#);

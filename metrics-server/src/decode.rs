@@ -198,8 +198,15 @@ scrape_error 0
     fn a_kubelets_answer() {
         let reading = decode(TEXT, 1);
         let node = reading.node.unwrap();
-        assert_eq!((node.cpu, node.memory, node.time), (357_354_910_000, 1_616_273_408, 1_633_253_809_720_000_000));
-        assert_eq!(reading.pods.len(), 1, "a pod with a container that uses nothing is incomplete: {reading:?}");
+        assert_eq!(
+            (node.cpu, node.memory, node.time),
+            (357_354_910_000, 1_616_273_408, 1_633_253_809_720_000_000)
+        );
+        assert_eq!(
+            reading.pods.len(),
+            1,
+            "a pod with a container that uses nothing is incomplete: {reading:?}"
+        );
         let containers = &reading.pods["default/a"];
         assert_eq!(containers.len(), 2, "one of which only the start is known is none");
         let (name, web) = &containers[0];
@@ -209,7 +216,8 @@ scrape_error 0
 
     #[test]
     fn labels_with_anything_in_them() {
-        let line = r#"container_cpu_usage_seconds_total{container="a}\"b\\",x="", namespace="n",pod="p"} 1 2000"#;
+        let line =
+            r#"container_cpu_usage_seconds_total{container="a}\"b\\",x="", namespace="n",pod="p"} 1 2000"#;
         let sample = Sample::parse(line).unwrap();
         let labels: Vec<(&str, String)> = sample.labels().map(|(k, v)| (k, v.into())).collect();
         let want = [("container", "a}\"b\\"), ("x", ""), ("namespace", "n"), ("pod", "p")];
@@ -219,9 +227,13 @@ scrape_error 0
 
     #[test]
     fn rubbish_is_passed_over() {
-        for line in ["", "x", "x{", "x{a=\"b", "x{a=\"b\"}", "x NaN", "x -1", "x +Inf 3", "{} 1", "é{ü=\"\\"] {
+        for line in ["", "x", "x{", "x{a=\"b", "x{a=\"b\"}", "x NaN", "x -1", "x +Inf 3", "{} 1", "é{ü=\"\\"]
+        {
             assert!(Sample::parse(line).is_none_or(|sample| sample.labels().count() == 0), "{line}");
         }
-        assert_eq!(decode("container_cpu_usage_seconds_total{pod=\"x\"} 3\nnode_cpu_usage_seconds_total 1", 5).node, None);
+        assert_eq!(
+            decode("container_cpu_usage_seconds_total{pod=\"x\"} 3\nnode_cpu_usage_seconds_total 1", 5).node,
+            None
+        );
     }
 }

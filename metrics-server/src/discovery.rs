@@ -108,7 +108,8 @@ pub fn openapi_v3_group() -> Value {
     for (path, kind) in routes() {
         let schema = json!({"$ref": format!("#/components/schemas/{PACKAGE}.{kind}")});
         let answer = json!({"description": "OK", "content": {"application/json": {"schema": schema}}});
-        paths.insert(path.into(), json!({"get": {"tags": ["metrics_v1beta1"], "responses": {"200": answer}}}));
+        paths
+            .insert(path.into(), json!({"get": {"tags": ["metrics_v1beta1"], "responses": {"200": answer}}}));
     }
     json!({"openapi": "3.0.0", "info": {"title": "Kubernetes metrics-server", "version": env!("CARGO_PKG_VERSION")},
         "paths": paths, "components": {"schemas": schemas("#/components/schemas")}})

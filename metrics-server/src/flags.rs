@@ -110,8 +110,11 @@ impl Flags {
         let (cert, key) = (self.kubelet_client_certificate.is_some(), self.kubelet_client_key.is_some());
         let authority = self.kubelet_certificate_authority.is_some();
         let both = |a: &str, b: &str| format!("cannot use both --{a} and --{b}");
-        let (tls, none, ca) =
-            ("kubelet-insecure-tls", "deprecated-kubelet-completely-insecure", "kubelet-certificate-authority");
+        let (tls, none, ca) = (
+            "kubelet-insecure-tls",
+            "deprecated-kubelet-completely-insecure",
+            "kubelet-certificate-authority",
+        );
         ensure!(!(authority && insecure), both(ca, tls));
         ensure!(cert == key, "need both --kubelet-client-key and --kubelet-client-certificate");
         ensure!(!(key && plain), both("kubelet-client-key", none));
@@ -152,9 +155,15 @@ mod tests {
     #[test]
     fn contradictions() {
         for (line, want) in [
-            ("--kubelet-insecure-tls --kubelet-certificate-authority=/a", "cannot use both --kubelet-certificate-authority and --kubelet-insecure-tls"),
+            (
+                "--kubelet-insecure-tls --kubelet-certificate-authority=/a",
+                "cannot use both --kubelet-certificate-authority and --kubelet-insecure-tls",
+            ),
             ("--kubelet-client-key=/a", "need both"),
-            ("--kubelet-insecure-tls=true --deprecated-kubelet-completely-insecure", "cannot use both --kubelet-insecure-tls"),
+            (
+                "--kubelet-insecure-tls=true --deprecated-kubelet-completely-insecure",
+                "cannot use both --kubelet-insecure-tls",
+            ),
             ("--metric-resolution=5s", "at least 10s"),
             ("--kubelet-request-timeout=0", "should be positive"),
         ] {

@@ -211,7 +211,10 @@ mod tests {
         };
         let base = "m --kubelet-insecure-tls --kubelet-preferred-address-types=InternalIP";
         assert_eq!(uri(base).unwrap(), "https://10.0.0.1:10250/metrics/resource");
-        assert_eq!(uri(&format!("{base} --kubelet-use-node-status-port")).unwrap(), "https://10.0.0.1:10251/metrics/resource");
+        assert_eq!(
+            uri(&format!("{base} --kubelet-use-node-status-port")).unwrap(),
+            "https://10.0.0.1:10251/metrics/resource"
+        );
         assert_eq!(uri(&format!("{base} --kubelet-port=7")).unwrap(), "https://10.0.0.1:7/metrics/resource");
         assert!(uri("m --kubelet-insecure-tls --kubelet-preferred-address-types=ExternalDNS").is_err());
     }

@@ -52,7 +52,11 @@ impl Metrics {
                 "The total time spent collecting and storing metrics in seconds",
                 histogram(),
             ),
-            points: r.register("metrics_server_storage_points", "Number of metrics points stored", Family::default()),
+            points: r.register(
+                "metrics_server_storage_points",
+                "Number of metrics points stored",
+                Family::default(),
+            ),
             freshness: r.register(
                 "metrics_server_api_metric_freshness_seconds",
                 "Freshness of metrics exported",

@@ -226,8 +226,7 @@ fn line(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 }
 
 fn write_meta(out: &mut Vec<u8>, meta: &Meta) {
-    let texts: [(u32, &str); 6] =
-        [(1, &meta.name), (2, ""), (3, &meta.namespace), (4, ""), (5, ""), (6, "")];
+    let texts: [(u32, &str); 6] = [(1, &meta.name), (2, ""), (3, &meta.namespace), (4, ""), (5, ""), (6, "")];
     texts.iter().for_each(|(tag, text)| wire::bytes(out, *tag, text.as_bytes()));
     wire::int(out, 7, 0);
     wire::message(out, 8, |out| write_time(out, meta.creation_timestamp));
@@ -260,7 +259,8 @@ pub mod tests {
 
     /// A pod with two containers.
     pub fn pod() -> Object {
-        let container = |name: &str, cpu, memory| Container { name: name.into(), usage: Amount { cpu, memory } };
+        let container =
+            |name: &str, cpu, memory| Container { name: name.into(), usage: Amount { cpu, memory } };
         Object {
             metadata: Meta {
                 name: "p".into(),
@@ -270,7 +270,10 @@ pub mod tests {
             },
             timestamp: Time(1_700_000_000),
             window: Window(15_033_000_000),
-            body: Body::Containers(vec![container("a", 5_301_234, 17_825_792), container("b", 250_000_000, 1000)]),
+            body: Body::Containers(vec![
+                container("a", 5_301_234, 17_825_792),
+                container("b", 250_000_000, 1000),
+            ]),
         }
     }
 

@@ -82,7 +82,8 @@ impl Scraper {
     /// # Errors
     /// With the reason.
     pub fn timely(&self) -> Result<(), String> {
-        let (waited, most) = (self.state.lock().began.elapsed(), self.resolution.mul_f64(1.1) + SPREAD.1 + FIRST);
+        let (waited, most) =
+            (self.state.lock().began.elapsed(), self.resolution.mul_f64(1.1) + SPREAD.1 + FIRST);
         if waited <= most {
             return Ok(());
         }

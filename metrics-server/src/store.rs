@@ -9,7 +9,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use parking_lot::RwLock;
 
-use crate::decode::{Point, PodKey, Reading};
+use crate::decode::{PodKey, Point, Reading};
 
 /// A container younger than this has no rate from its start.
 const YOUNG: i64 = 10_000_000_000;
@@ -115,7 +115,10 @@ impl Store {
     pub fn take(&self, name: &Arc<str>, reading: Reading) -> Option<Duration> {
         let mut inner = self.inner.write();
         let old = inner.nodes.remove(name).unwrap_or_default();
-        old.pods.keys().filter(|key| !reading.pods.contains_key(*key)).for_each(|key| inner.forget(key, name));
+        old.pods
+            .keys()
+            .filter(|key| !reading.pods.contains_key(*key))
+            .for_each(|key| inner.forget(key, name));
         let own = reading.node.map(|point| Pair::next(old.own.as_ref(), Point { start: 0, ..point }, 0));
         let pods = reading.pods.into_iter().map(|(key, points)| {
             let next = self.advance(old.pods.get(&key), points);
@@ -172,7 +175,8 @@ impl Store {
         }
         let measured = known.iter().filter_map(|(name, pair)| Some((name.clone(), pair.usage()?)));
         let containers: Vec<_> = measured.collect();
-        let first = containers.iter().map(|(_, usage)| *usage).min_by_key(|usage| usage.time).unwrap_or_default();
+        let first =
+            containers.iter().map(|(_, usage)| *usage).min_by_key(|usage| usage.time).unwrap_or_default();
         Some(PodUsage { time: first.time, window: first.window, containers })
     }
 

@@ -84,11 +84,7 @@ impl Usage {
     }
 
     fn plus(self, other: Usage) -> Usage {
-        Usage {
-            cpu: self.cpu + other.cpu,
-            memory: self.memory + other.memory,
-            swap: self.swap + other.swap,
-        }
+        Usage { cpu: self.cpu + other.cpu, memory: self.memory + other.memory, swap: self.swap + other.swap }
     }
 
     /// Thousandths of a core, rounded up.
@@ -181,14 +177,14 @@ async fn nodes(node: &NodeArgs, cluster: &Cluster, kind: &Kind) -> Result<i32> {
     let rooms = |wanted: &str| {
         let node = known["items"].as_array().into_iter().flatten().find(|node| name(node) == wanted);
         let swap = |node: &Value| node.pointer("/status/nodeInfo/swap/capacity").and_then(Value::as_i64);
-        let read = |node: &Value| Usage { swap: swap(node).unwrap_or(0), ..Usage::read(&node["status"][room]) };
+        let read =
+            |node: &Value| Usage { swap: swap(node).unwrap_or(0), ..Usage::read(&node["status"][room]) };
         node.map(read).unwrap_or_default()
     };
     sort(&mut metrics, &args.sort_by, |node| Usage::read(&node["usage"]), name);
     let mut table = TabWriter::remembering();
     if !args.no_headers {
-        let head =
-            ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", "SWAP(bytes)", "SWAP(%)"];
+        let head = ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)", "SWAP(bytes)", "SWAP(%)"];
         node_row(args, &mut table, head.map(String::from));
     }
     for node in &metrics {

@@ -52,7 +52,8 @@ impl Account {
         let file = |name: &str| Path::new(FILES).join(name);
         let ca_pem = std::fs::read(file("ca.crt")).context("the cluster's authority")?;
         let path = file("token");
-        let token = Reloading::new(vec![path.clone()], move || Ok(std::fs::read_to_string(&path)?.trim().into()));
+        let token =
+            Reloading::new(vec![path.clone()], move || Ok(std::fs::read_to_string(&path)?.trim().into()));
         let target = Target {
             server: format!("https://{host}:{port}").parse().context("KUBERNETES_SERVICE_HOST")?,
             ca_pem: Some(ca_pem),

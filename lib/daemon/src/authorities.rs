@@ -85,7 +85,8 @@ impl Authorities {
     /// `None` when none of the authorities made it.
     pub fn user(&self, headers: &HeaderMap, cert: &CertificateDer<'_>) -> Option<User> {
         let brought = self.front.as_ref().and_then(|front| front.user(headers, cert));
-        brought.or_else(|| user_of_cert(cert).filter(|_| self.clients.as_ref().is_some_and(|ca| made(ca, cert))))
+        brought
+            .or_else(|| user_of_cert(cert).filter(|_| self.clients.as_ref().is_some_and(|ca| made(ca, cert))))
     }
 }
 
@@ -201,7 +202,10 @@ mod tests {
         assert_eq!(who(&headers, client(&clients, "bob")), named("bob"));
         assert_eq!(who(&HeaderMap::new(), client(&front, "front-proxy-client")), None);
         let user = authorities.user(&headers, &client(&front, "front-proxy-client")).unwrap();
-        assert_eq!((user.groups, user.extra["a/b"].clone()), (vec!["dev".to_string()], vec!["1".to_string()]));
+        assert_eq!(
+            (user.groups, user.extra["a/b"].clone()),
+            (vec!["dev".to_string()], vec!["1".to_string()])
+        );
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
 /// Takes any certificate, without even reading it: a pod's may be of a form that rustls does not know. The connection is
 /// encrypted, to whomever.
