@@ -1,5 +1,6 @@
 //! One room per controller: what wakes it, what it observes, what it plans.
 
+pub mod accounttokens;
 pub mod autoscaler;
 pub mod bootstrap;
 pub mod certificates;

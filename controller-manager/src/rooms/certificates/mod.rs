@@ -4,7 +4,7 @@
 
 mod request;
 mod serving;
-mod signer;
+pub(crate) mod signer;
 
 pub use serving::start as start_serving_approver;
 

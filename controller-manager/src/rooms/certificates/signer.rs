@@ -175,7 +175,7 @@ const P384: &[u8] =
     &[2, 1, 0, 0x30, 16, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x22];
 
 /// A key in PKCS#8, which keys of kubeadm's making are not: their PKCS#1 and SEC1 forms are wrapped.
-fn pkcs8(pem: &str) -> Result<String> {
+pub(crate) fn pkcs8(pem: &str) -> Result<String> {
     let block = x509_parser::pem::Pem::iter_from_buffer(pem.as_bytes())
         .filter_map(Result::ok)
         .find(|block| block.label.ends_with("PRIVATE KEY"));
@@ -193,7 +193,7 @@ fn pkcs8(pem: &str) -> Result<String> {
 }
 
 /// A DER value with its tag and length.
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut out = vec![tag];
     if length < 128 {
