@@ -81,6 +81,12 @@ fn path(reference: &ObjectReference) -> String {
     format!("{}/{}", part(&reference.namespace), part(&reference.name))
 }
 
+/// Whether a volume may be had; only then it is news for the claims that want one.
+fn is_free(volume: &PersistentVolume) -> bool {
+    let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
+    claim_ref(volume).is_none() && phase == Some("Available")
+}
+
 fn index(room: &Room) {
     storage::index_pods(&room.pods);
     room.volumes.add_index(BY_REFERENCE, |v: &PersistentVolume| claim_ref(v).map(path).into_iter().collect());
@@ -152,7 +158,7 @@ impl Room {
         }
         let naming = self.claims.by_index(NAMING, &event.key.name);
         naming.iter().for_each(|c| queue.add(Item::Claim(Key::of(&**c))));
-        if let Some(free) = event.new.as_ref().filter(|v| claim_ref(v).is_none()) {
+        if let Some(free) = event.new.as_ref().filter(|v| is_free(v)) {
             self.wanting(volume_class(free), queue);
             if volume_class(free).is_empty() {
                 self.wanting(OPEN, queue);
