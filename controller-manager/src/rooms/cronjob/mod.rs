@@ -1,7 +1,6 @@
 //! CronJobs: Jobs made on a schedule. There is no clock that ticks for all; each is looked at when it is next due.
 
 mod plan;
-mod schedule;
 #[cfg(test)]
 mod tests;
 

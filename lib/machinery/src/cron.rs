@@ -1,4 +1,4 @@
-//! When a schedule is due: five fields, `@hourly` and its like, `@every 90m`.
+//! Cron schedules, and when they are due: five fields, `@hourly` and its like, `@every 90m`.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -36,7 +36,7 @@ impl Schedule {
     /// Reads a schedule. Errors: what is wrong with it, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(wait) = text.strip_prefix("@every ") {
-            let nanos = machinery::time::parse_go_duration(wait)
+            let nanos = crate::time::parse_go_duration(wait)
                 .ok_or_else(|| format!("failed to parse duration {text}"))?;
             return Ok(Self::Every(SignedDuration::from_secs((nanos / 1_000_000_000).max(1))));
         }
