@@ -180,7 +180,10 @@ mod tests {
     fn a_usual_command_line() {
         let (config, ignored) = of("--cloud-provider=external --leader-elect --allocate-node-cidrs=true \
             --use-service-account-credentials --webhooks=a --node-monitor-period 7s --v=2");
-        assert_eq!((config.secure_port, config.leader_elect, config.allocate_node_cidrs), (10258, true, true));
+        assert_eq!(
+            (config.secure_port, config.leader_elect, config.allocate_node_cidrs),
+            (10258, true, true)
+        );
         assert_eq!(config.leader_elect_resource_name, "cloud-controller-manager");
         assert_eq!(config.node_monitor_period.as_secs(), 7);
         assert_eq!(ignored, ["use-service-account-credentials", "webhooks"]);

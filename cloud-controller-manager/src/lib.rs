@@ -69,8 +69,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let caches = Caches::new(client.clone(), tasks.clone());
     let nodes = caches.with(|| Options::default().trim(trim_node));
     let services = caches.with(|| Options::default().trim(trim_service));
-    let context =
-        Context { config: config.clone(), client, caches, nodes, services, provider, tally, tasks: tasks.clone() };
+    let context = Context {
+        config: config.clone(),
+        client,
+        caches,
+        nodes,
+        services,
+        provider,
+        tally,
+        tasks: tasks.clone(),
+    };
     let outcome = match config.leader_elect {
         true => lead(&context, &health).await,
         false => {
@@ -111,7 +119,8 @@ async fn client(config: &Config, agent: &str) -> Result<kube::Client> {
 async fn lead(context: &Context, health: &Arc<Health>) -> Result<()> {
     let (config, tasks) = (&context.config, &context.tasks);
     // Connections of its own: a renewal must not wait behind other calls.
-    let election = client(config, concat!("cloud-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"));
+    let election =
+        client(config, concat!("cloud-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"));
     let elector = LeaderElector::new(election.await?, lease(config));
     let mut leadership = elector.leadership();
     let release = CancellationToken::new();
@@ -183,7 +192,9 @@ async fn serve(
         _ => ServerTls::self_signed_with_ca("cloud-controller-manager", config.client_ca_file.as_deref())?,
     };
     let guard = match config.authentication_kubeconfig.as_ref().or(config.authorization_kubeconfig.as_ref()) {
-        Some(path) if Some(path) != config.kubeconfig.as_ref() => daemon::client::from_kubeconfig(path, AGENT).await?,
+        Some(path) if Some(path) != config.kubeconfig.as_ref() => {
+            daemon::client::from_kubeconfig(path, AGENT).await?
+        }
         _ => client.clone(),
     };
     let addr = SocketAddr::new(config.bind_address, config.secure_port);

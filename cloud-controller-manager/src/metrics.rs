@@ -35,9 +35,15 @@ impl Tally {
                 "service_controller_loadbalancer_sync",
                 "Load balancers looked after",
             ),
-            node_sync_errors: counter("service_controller_nodesync_error", "Load balancers that could not be told of nodes"),
+            node_sync_errors: counter(
+                "service_controller_nodesync_error",
+                "Load balancers that could not be told of nodes",
+            ),
             route_syncs: counter("route_controller_route_sync", "Routes looked after"),
-            node_sync_latency: latency("service_controller_nodesync_latency_seconds", "Time to tell all of nodes"),
+            node_sync_latency: latency(
+                "service_controller_nodesync_latency_seconds",
+                "Time to tell all of nodes",
+            ),
             host_update_latency: latency(
                 "service_controller_update_loadbalancer_host_latency_seconds",
                 "Time to tell one load balancer of nodes",

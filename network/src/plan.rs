@@ -228,7 +228,8 @@ pub(crate) mod tests {
         let node = |ips: &[&str], cidrs: &[&str]| NodeFacts {
             ips: ips.iter().map(|i| ip(i)).collect(),
             cidrs: cidrs.iter().map(|c| c.parse().unwrap()).collect(),
-            available: true, ..NodeFacts::default()
+            available: true,
+            ..NodeFacts::default()
         };
         let list = [
             ("a", node(&["172.30.0.1", "fd00::1"], &["10.244.0.0/24", "fd01:0::/64"])),

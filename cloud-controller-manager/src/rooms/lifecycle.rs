@@ -69,7 +69,8 @@ pub fn start(context: &Context) {
             wake.notify_one();
         }
     });
-    let recorder = Recorder::start(context.client.clone(), "cloud-node-lifecycle-controller", None, &context.tasks);
+    let recorder =
+        Recorder::start(context.client.clone(), "cloud-node-lifecycle-controller", None, &context.tasks);
     let room = Room { context: context.clone(), recorder };
     context.tasks.spawn("cloud-node-lifecycle", async move {
         loop {
@@ -138,7 +139,11 @@ impl Room {
         match within("node", api.delete(name, &params)).await {
             Err(error) if gone(&error) => Ok(()),
             Err(error) => {
-                self.recorder.warning(&about, "DeletingNodeFailed", format!("Error deleting node {name}: {error:#}"));
+                self.recorder.warning(
+                    &about,
+                    "DeletingNodeFailed",
+                    format!("Error deleting node {name}: {error:#}"),
+                );
                 Err(error)
             }
             Ok(_) => Ok(()),

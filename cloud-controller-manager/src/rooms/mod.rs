@@ -30,7 +30,12 @@ pub async fn start(context: &Context) {
     }
     context.provider.start(context);
     let has = (context.provider.instances().is_some(), context.provider.load_balancers().is_some());
-    tracing::info!(provider = context.provider.name(), instances = has.0, load_balancers = has.1, "starting controllers");
+    tracing::info!(
+        provider = context.provider.name(),
+        instances = has.0,
+        load_balancers = has.1,
+        "starting controllers"
+    );
     if has.0 && on(NODE) {
         node::start(context);
     }

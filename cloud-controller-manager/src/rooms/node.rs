@@ -110,8 +110,7 @@ fn addresses(node: &Node, known: &Metadata) -> Result<Vec<NodeAddress>> {
     let Some(told) = told else { return Ok(all) };
     let mut front: Vec<NodeAddress> = Vec::new();
     for ip in told.split(',').map(str::trim).filter(|ip| !ip.is_empty()) {
-        let types: Vec<String> =
-            all.iter().filter(|a| a.address == ip).map(|a| a.type_.clone()).collect();
+        let types: Vec<String> = all.iter().filter(|a| a.address == ip).map(|a| a.type_.clone()).collect();
         if types.is_empty() {
             bail!("failed to get node address from cloud provider that matches ip: {ip}");
         }
@@ -133,7 +132,8 @@ pub fn start(context: &Context) {
             waking.add(event.key.clone());
         }
     });
-    let (all, nodes, period) = (queue.clone(), context.nodes.clone(), context.config.node_status_update_frequency);
+    let (all, nodes, period) =
+        (queue.clone(), context.nodes.clone(), context.config.node_status_update_frequency);
     context.tasks.spawn("cloud-node refresh", async move {
         loop {
             nodes.keys().into_iter().for_each(|key| all.add(key));
@@ -206,7 +206,8 @@ mod tests {
     }
 
     fn known() -> Metadata {
-        let address = |type_: &str, address: &str| NodeAddress { type_: type_.into(), address: address.into() };
+        let address =
+            |type_: &str, address: &str| NodeAddress { type_: type_.into(), address: address.into() };
         Metadata {
             provider_id: "fake://7".into(),
             instance_type: "big".into(),
@@ -236,7 +237,10 @@ mod tests {
         let plan = plan(&waiting(), &known()).unwrap();
         assert!(plan.initialises);
         let patch = plan.node.unwrap();
-        assert_eq!(patch["spec"], json!({"providerID": "fake://7", "taints": [{"key": "a", "effect": "NoExecute"}]}));
+        assert_eq!(
+            patch["spec"],
+            json!({"providerID": "fake://7", "taints": [{"key": "a", "effect": "NoExecute"}]})
+        );
         assert_eq!(
             patch["metadata"]["labels"],
             json!({
@@ -249,7 +253,10 @@ mod tests {
         assert_eq!(patch["metadata"]["resourceVersion"], "5");
         let addresses: Vec<String> =
             plan.addresses.unwrap().iter().map(|a| format!("{}={}", a.type_, a.address)).collect();
-        assert_eq!(addresses.join(" "), "InternalIP=10.0.0.1 InternalIP=10.0.0.2 ExternalIP=1.2.3.4 Hostname=n");
+        assert_eq!(
+            addresses.join(" "),
+            "InternalIP=10.0.0.1 InternalIP=10.0.0.2 ExternalIP=1.2.3.4 Hostname=n"
+        );
     }
 
     #[test]

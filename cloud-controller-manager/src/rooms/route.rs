@@ -39,7 +39,8 @@ fn networks(node: &Node) -> Vec<String> {
 
 /// Compares what there is with what nodes need. Routes outside the cluster's networks are not ours.
 pub fn plan(nodes: &[Arc<Node>], routes: &[Route], cluster: &[IpNet]) -> Plan {
-    let wanted: BTreeMap<&str, Vec<String>> = nodes.iter().map(|n| (name(&n.metadata), networks(n))).collect();
+    let wanted: BTreeMap<&str, Vec<String>> =
+        nodes.iter().map(|n| (name(&n.metadata), networks(n))).collect();
     let needs = |r: &Route| wanted.get(r.node.as_str()).is_some_and(|all| all.contains(&r.destination));
     let ours = |r: &&Route| {
         let network = r.destination.parse::<IpNet>();
@@ -85,7 +86,9 @@ pub fn start(context: &Context) {
     }
     let config = &context.config;
     if !config.allocate_node_cidrs || !config.configure_cloud_routes {
-        tracing::info!("routes are left alone: that takes --allocate-node-cidrs and --configure-cloud-routes");
+        tracing::info!(
+            "routes are left alone: that takes --allocate-node-cidrs and --configure-cloud-routes"
+        );
         return;
     }
     let cluster: Vec<IpNet> = config.cluster_cidr.iter().filter_map(|c| c.parse().ok()).collect();
@@ -140,7 +143,10 @@ impl Room {
         let hint = node.and_then(|n| n.metadata.uid.clone()).unwrap_or_default();
         let created = within("route", routes.create(&self.context.config.cluster_name, &hint, route)).await;
         if let (Err(error), Some(node)) = (&created, node) {
-            let message = format!("Could not create route {hint} {} for node {}: {error:#}", route.destination, route.node);
+            let message = format!(
+                "Could not create route {hint} {} for node {}: {error:#}",
+                route.destination, route.node
+            );
             self.recorder.warning(&control::events::reference(&**node), "FailedToCreateRoute", message);
         }
         (route.node.clone(), created.is_ok())
@@ -178,7 +184,12 @@ mod tests {
     }
 
     fn route(node: &str, destination: &str, blackhole: bool) -> Route {
-        Route { name: format!("r-{destination}"), node: node.into(), destination: destination.into(), blackhole }
+        Route {
+            name: format!("r-{destination}"),
+            node: node.into(),
+            destination: destination.into(),
+            blackhole,
+        }
     }
 
     #[test]
@@ -192,7 +203,8 @@ mod tests {
             route("gone", "192.168.0.0/24", false),
         ];
         let plan = plan(&nodes, &there, &cluster);
-        let list = |all: &[Route]| all.iter().map(|r| format!("{} {}", r.node, r.destination)).collect::<Vec<_>>();
+        let list =
+            |all: &[Route]| all.iter().map(|r| format!("{} {}", r.node, r.destination)).collect::<Vec<_>>();
         assert_eq!(list(&plan.delete), ["b 10.1.1.0/24", "gone 10.1.9.0/24"]);
         assert_eq!(list(&plan.create), ["b 10.1.1.0/24", "b fd00::/64"]);
         assert_eq!(plan.complete, BTreeSet::from(["a".to_string()]));

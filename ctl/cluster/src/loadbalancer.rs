@@ -35,7 +35,8 @@ pub fn config(pool: &[String]) -> Result<Option<String>> {
 
 fn is_range(text: &str) -> bool {
     let is = |t: &str| t.trim().parse::<IpAddr>().ok();
-    let range = |(a, b): (&str, &str)| is(a).zip(is(b)).is_some_and(|(a, b)| a.is_ipv4() == b.is_ipv4() && a <= b);
+    let range =
+        |(a, b): (&str, &str)| is(a).zip(is(b)).is_some_and(|(a, b)| a.is_ipv4() == b.is_ipv4() && a <= b);
     let net = |(ip, bits): (&str, &str)| {
         let most = is(ip).map_or(0, |ip| if ip.is_ipv4() { 32 } else { 128 });
         bits.parse::<u8>().is_ok_and(|n| n > 0 && n <= most)

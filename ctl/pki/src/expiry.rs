@@ -100,10 +100,7 @@ pub const KNOWN: [Known; 15] = [
         "ca",
         "certificate for the API server to connect to kubelet",
     ),
-    conf(
-        OPTIONAL,
-        "certificate embedded in the kubeconfig file for the cloud controller manager to use",
-    ),
+    conf(OPTIONAL, "certificate embedded in the kubeconfig file for the cloud controller manager to use"),
     conf(
         "controller-manager.conf",
         "certificate embedded in the kubeconfig file for the controller manager to use",

@@ -30,8 +30,8 @@ pub use command::{CertsCommand, KubeconfigCommand, run_certs, run_kubeconfig};
 pub use expiry::{Dirs, Expiry, Known, expiry, renew};
 pub use hash::ca_hashes;
 pub use nodeconf::{
-    KubeconfigSpec, bootstrap_kubeconfig, cloud_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig, finalize_kubelet_conf,
-    kubeconfig_fits, node_agent_kubeconfig,
+    KubeconfigSpec, bootstrap_kubeconfig, cloud_kubeconfig, cluster_kubeconfigs, ensure_kubeconfig,
+    finalize_kubelet_conf, kubeconfig_fits, node_agent_kubeconfig,
 };
 
 /// Called with a path before it is made; an error keeps it from being made.

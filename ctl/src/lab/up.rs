@@ -104,7 +104,9 @@ async fn take_all(client: &Client, spec: &Spec) -> Result<()> {
     let patch = Patch::Merge(serde_json::json!({"metadata": {"labels": {label: null}}}));
     let api: Api<Node> = Api::all(client.clone());
     let name = &spec.control_plane()?.name;
-    api.patch(name, &PatchParams::default(), &patch).await.context("letting the node answer for addresses")?;
+    api.patch(name, &PatchParams::default(), &patch)
+        .await
+        .context("letting the node answer for addresses")?;
     Ok(())
 }
 

@@ -71,7 +71,12 @@ impl Source {
     }
 
     /// status.addresses as they should be; `None` to leave them to the cloud controller.
-    pub fn choose(self, had: Option<Vec<NodeAddress>>, own: &[IpAddr], hostname: &str) -> Option<Vec<NodeAddress>> {
+    pub fn choose(
+        self,
+        had: Option<Vec<NodeAddress>>,
+        own: &[IpAddr],
+        hostname: &str,
+    ) -> Option<Vec<NodeAddress>> {
         let had = had.filter(|had| !had.is_empty());
         match self {
             Self::Cloud { .. } if had.is_some() => had,

@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn announcements_go_to_all() {
         let vip = Ipv4Addr::new(10, 0, 0, 9);
-        let read: Vec<_> = arp_announcements(vip, ME).iter().map(|f| (f[..6].to_vec(), read_arp(f).unwrap())).collect();
+        let read: Vec<_> =
+            arp_announcements(vip, ME).iter().map(|f| (f[..6].to_vec(), read_arp(f).unwrap())).collect();
         assert!(read.iter().all(|(to, a)| to[..] == BROADCAST && a.sender == (ME, vip) && a.target == vip));
         assert_eq!(read.iter().map(|(_, a)| a.asks).collect::<Vec<_>>(), [true, false]);
     }

@@ -73,7 +73,12 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 
 /// The link for an address: that of whose networks it is one, else the one with the node's own address. `allowed` is a
 /// regular expression on names.
-pub fn choose<'a>(links: &'a [Link], address: IpAddr, allowed: Option<&str>, own: &[IpAddr]) -> Option<&'a Link> {
+pub fn choose<'a>(
+    links: &'a [Link],
+    address: IpAddr,
+    allowed: Option<&str>,
+    own: &[IpAddr],
+) -> Option<&'a Link> {
     let pattern = allowed.map(Regex::new).and_then(Result::ok);
     let fits = |l: &&Link| match (allowed, &pattern) {
         (None, _) => true,
@@ -120,7 +125,11 @@ impl Answering {
     /// When the link's sockets can't be opened.
     pub fn hold(&mut self, address: IpAddr, link: &Link) -> Result<()> {
         // Of a link that was made anew under its number, the old sockets are dead.
-        if self.open.get(&link.index).is_some_and(|o| o.mac != link.mac || o.tasks.iter().any(AbortHandle::is_finished)) {
+        if self
+            .open
+            .get(&link.index)
+            .is_some_and(|o| o.mac != link.mac || o.tasks.iter().any(AbortHandle::is_finished))
+        {
             self.open.remove(&link.index);
         }
         let open = match self.open.entry(link.index) {
@@ -139,7 +148,9 @@ impl Answering {
     pub fn holds(&self, address: IpAddr, link: &Link) -> bool {
         let open = self.open.get(&link.index);
         open.is_some_and(|o| {
-            o.mac == link.mac && o.answered.lock().contains(&address) && !o.tasks.iter().any(AbortHandle::is_finished)
+            o.mac == link.mac
+                && o.answered.lock().contains(&address)
+                && !o.tasks.iter().any(AbortHandle::is_finished)
         })
     }
 
@@ -177,7 +188,12 @@ impl Answering {
     }
 }
 
-async fn tell(address: IpAddr, mac: Mac, arp: &AsyncFd<Socket>, talk: Option<&neighbour::Talk>) -> io::Result<()> {
+async fn tell(
+    address: IpAddr,
+    mac: Mac,
+    arp: &AsyncFd<Socket>,
+    talk: Option<&neighbour::Talk>,
+) -> io::Result<()> {
     match (address, talk) {
         (IpAddr::V4(ip), _) => {
             for message in frame::arp_announcements(ip, mac) {
@@ -289,10 +305,16 @@ mod tests {
             nets: nets.iter().map(|n| n.parse().unwrap()).collect(),
             ..template.clone()
         };
-        let links = [link("eth0", &["10.0.0.5/24"]), link("eth1", &["192.168.1.5/24", "fd00::5/64"]), link("cni0", &["10.244.0.1/24"])];
+        let links = [
+            link("eth0", &["10.0.0.5/24"]),
+            link("eth1", &["192.168.1.5/24", "fd00::5/64"]),
+            link("cni0", &["10.244.0.1/24"]),
+        ];
         let own = ["10.0.0.5".parse().unwrap()];
         let chosen = |address: &str, allowed: Option<&str>| {
-            choose(&links, address.parse().unwrap(), allowed, &own).map_or("none", |l| l.name.as_str()).to_string()
+            choose(&links, address.parse().unwrap(), allowed, &own)
+                .map_or("none", |l| l.name.as_str())
+                .to_string()
         };
         assert_eq!(chosen("192.168.1.77", None), "eth1");
         assert_eq!(chosen("fd00::77", None), "eth1");

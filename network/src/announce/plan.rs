@@ -84,7 +84,8 @@ pub fn rank(me: &str, address: IpAddr, nodes: &Nodes, local: Option<&BTreeSet<St
 /// FNV-1a, with a last stir: the same on all nodes.
 fn mix(address: IpAddr, node: &str) -> u64 {
     let bytes = address.to_string().into_bytes().into_iter().chain(node.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
 
@@ -95,7 +96,12 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn view(holder: &'static str, seen: Instant, rank: Option<u32>, renewed: Option<Instant>) -> View<'static> {
+    fn view(
+        holder: &'static str,
+        seen: Instant,
+        rank: Option<u32>,
+        renewed: Option<Instant>,
+    ) -> View<'static> {
         View { me: "me", holder, seen, length: S * 5, rank, renewed }
     }
 
@@ -119,28 +125,43 @@ mod tests {
     }
 
     fn nodes(all: &[(&str, Fitness)]) -> Nodes {
-        all.iter().map(|(n, fitness)| (n.to_string(), NodeFacts { fitness: *fitness, ..NodeFacts::default() })).collect()
+        all.iter()
+            .map(|(n, fitness)| (n.to_string(), NodeFacts { fitness: *fitness, ..NodeFacts::default() }))
+            .collect()
     }
 
     #[test]
     fn only_fit_nodes_have_a_place() {
         let ip = "10.0.0.1".parse().unwrap();
-        let all = nodes(&[("a", Fitness::Fit), ("b", Fitness::Cordoned), ("c", Fitness::Unfit), ("d", Fitness::Fit)]);
+        let all = nodes(&[
+            ("a", Fitness::Fit),
+            ("b", Fitness::Cordoned),
+            ("c", Fitness::Unfit),
+            ("d", Fitness::Fit),
+        ]);
         let places = |nodes: &Nodes, local: Option<&BTreeSet<String>>| -> Vec<Option<u32>> {
             ["a", "b", "c", "d"].iter().map(|me| rank(me, ip, nodes, local)).collect()
         };
         let got = places(&all, None);
-        assert!(got[0].is_some() && got[3].is_some() && got[0] != got[3] && got[1].is_none() && got[2].is_none());
+        assert!(
+            got[0].is_some() && got[3].is_some() && got[0] != got[3] && got[1].is_none() && got[2].is_none()
+        );
         let local = BTreeSet::from(["b".to_string(), "d".to_string()]);
         assert_eq!(places(&all, Some(&local)), [None, None, None, Some(0)]);
         let local = BTreeSet::from(["b".to_string()]);
-        assert_eq!(places(&all, Some(&local)), [None, Some(0), None, None], "better a cordoned one than none");
+        assert_eq!(
+            places(&all, Some(&local)),
+            [None, Some(0), None, None],
+            "better a cordoned one than none"
+        );
     }
 
     #[test]
     fn addresses_spread_over_nodes() {
         let all = nodes(&[("a", Fitness::Fit), ("b", Fitness::Fit), ("c", Fitness::Fit)]);
-        let first = |me: &str| (1..=90u8).filter(|n| rank(me, IpAddr::from([10, 0, 0, *n]), &all, None) == Some(0)).count();
+        let first = |me: &str| {
+            (1..=90u8).filter(|n| rank(me, IpAddr::from([10, 0, 0, *n]), &all, None) == Some(0)).count()
+        };
         let counts = ["a", "b", "c"].map(first);
         assert_eq!(counts.iter().sum::<usize>(), 90);
         assert!(counts.iter().all(|n| (15..=50).contains(n)), "{counts:?}");
@@ -191,7 +212,10 @@ mod tests {
                 match decide(&view, now) {
                     Act::Renew if reached && seen[me].1 == version => {
                         let usurped = holder != 0 && holder != me + 1;
-                        assert!(!usurped || now >= written + S * 5, "seed {seed}: taken from a holder that had renewed");
+                        assert!(
+                            !usurped || now >= written + S * 5,
+                            "seed {seed}: taken from a holder that had renewed"
+                        );
                         (holder, version, written) = (me + 1, version + 1, now);
                         seen[me] = (holder, version, now);
                         renewed[me] = Some(now);
@@ -202,7 +226,8 @@ mod tests {
             }
             let idle = cut.iter().all(|c| now >= *c + S * 7);
             assert!(!idle || now < written + RENEW + S, "seed {seed}: nobody holds it");
-            let holding = (0..3).filter(|&me| now >= cut[me] + S && renewed[me].is_some_and(|at| now < at + DOUBT));
+            let holding =
+                (0..3).filter(|&me| now >= cut[me] + S && renewed[me].is_some_and(|at| now < at + DOUBT));
             assert!(holding.count() <= 1 || now < written + S, "seed {seed}: two hold it");
         }
     }

@@ -16,11 +16,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::NAMESPACE;
 use super::endpoints::{self, Service};
 use super::lease::{self, Claim};
 use super::link::{self, Answering, Link};
 use super::plan::{Act, DOUBT, View, decide, rank};
-use super::NAMESPACE;
 use crate::facts::Nodes;
 
 /// After a write that failed.
@@ -74,7 +74,12 @@ type Channels = (mpsc::Receiver<IpAddr>, mpsc::Receiver<(Service, BTreeSet<Strin
 
 impl Announcer {
     /// Runs until cancelled; then leaves what it holds to others.
-    pub async fn run(node: String, client: Client, nodes: watch::Receiver<Arc<Nodes>>, token: CancellationToken) {
+    pub async fn run(
+        node: String,
+        client: Client,
+        nodes: watch::Receiver<Arc<Nodes>>,
+        token: CancellationToken,
+    ) {
         let (heard, hears) = mpsc::channel(16);
         let (tell, told) = mpsc::channel(16);
         let mut announcer = Self {
@@ -127,7 +132,8 @@ impl Announcer {
             }
             Ok(Event::InitDone) => {
                 let there = self.listing.take().unwrap_or_default();
-                let gone: Vec<String> = self.addresses.keys().filter(|n| !there.contains(*n)).cloned().collect();
+                let gone: Vec<String> =
+                    self.addresses.keys().filter(|n| !there.contains(*n)).cloned().collect();
                 gone.iter().for_each(|name| self.forget(name));
             }
             Ok(Event::Apply(lease)) => self.take(lease),
@@ -271,7 +277,9 @@ impl Announcer {
     /// Says once that renewing fails.
     fn doubt(&mut self, name: &str, now: Instant) {
         let Some(address) = self.addresses.get_mut(name) else { return };
-        if address.renewed.is_some_and(|at| now >= at + DOUBT) && !std::mem::replace(&mut address.doubted, true) {
+        if address.renewed.is_some_and(|at| now >= at + DOUBT)
+            && !std::mem::replace(&mut address.doubted, true)
+        {
             let ip = address.claim.address;
             tracing::warn!(address = %ip, "the lease can't be renewed; answering until another node is heard to");
         }
@@ -280,7 +288,8 @@ impl Announcer {
     fn write(&mut self, name: &str, ours: bool) {
         let Some(address) = self.addresses.get_mut(name) else { return };
         address.busy = true;
-        let (api, lease, name, node) = (self.api.clone(), address.lease.clone(), name.to_string(), self.node.clone());
+        let (api, lease, name, node) =
+            (self.api.clone(), address.lease.clone(), name.to_string(), self.node.clone());
         self.writes.spawn(async move {
             let began = Instant::now();
             let result = lease::write(&api, &lease, ours.then_some(node.as_str())).await;

@@ -203,10 +203,14 @@ impl Claims {
             let before = read(&lease).unwrap_or(Claim { address: ip, parties: Vec::new() });
             let after = joined(&before, &request.party);
             // Somebody is in the way that the plan did not know of.
-            let only = Claim { parties: before.parties.iter().filter(|p| p.uid != request.party.uid).cloned().collect(), ..before.clone() };
+            let only = Claim {
+                parties: before.parties.iter().filter(|p| p.uid != request.party.uid).cloned().collect(),
+                ..before.clone()
+            };
             let view = View { pools, claims: &[only], nodes: &[] };
             if !before.is_of(&request.party.uid)
-                && super::pool::plan(&Request { wish: vec![ip], pool: None, ..request.clone() }, &view).is_err()
+                && super::pool::plan(&Request { wish: vec![ip], pool: None, ..request.clone() }, &view)
+                    .is_err()
             {
                 return Ok((before, false));
             }
@@ -295,7 +299,9 @@ impl Claims {
         let namespace = Namespace { metadata: meta, ..Namespace::default() };
         let all: Api<Namespace> = Api::all(self.client.clone());
         match within(all.create(&PostParams::default(), &namespace)).await {
-            Err(error) if code(&error) != Some(409) => Err(error).context("making the namespace of addresses"),
+            Err(error) if code(&error) != Some(409) => {
+                Err(error).context("making the namespace of addresses")
+            }
             _ => Ok(()),
         }
     }
@@ -335,7 +341,8 @@ mod tests {
 
     #[test]
     fn a_claim_survives_its_lease() {
-        let party = Party { name: "s".into(), uid: "u".into(), ports: vec!["TCP/80".into()], ..Party::default() };
+        let party =
+            Party { name: "s".into(), uid: "u".into(), ports: vec!["TCP/80".into()], ..Party::default() };
         let claim = Claim { address: "10.0.0.7".parse().unwrap(), parties: vec![party] };
         let mut lease = Lease::default();
         write(&mut lease, &claim).unwrap();

@@ -187,17 +187,35 @@ mod tests {
     fn mistakes_are_told_by_path() {
         let error = |rest: &str| format!("{:#}", Settings::read(&format!("{HEAD}{rest}")).unwrap_err());
         for (rest, want) in [
-            ("pools: [{name: a, addresses: [10.0.0.0/33]}]", "pools[0].addresses[0]: \"10.0.0.0/33\" is neither"),
-            ("pools: [{name: a, addresses: [10.0.0.9-10.0.0.1]}]", "pools[0].addresses[0]: \"10.0.0.9-10.0.0.1\" ends before it begins"),
-            ("pools: [{name: a, addresses: ['10.0.0.1-fd00::1']}]", "pools[0].addresses[0]: \"10.0.0.1-fd00::1\" begins"),
+            (
+                "pools: [{name: a, addresses: [10.0.0.0/33]}]",
+                "pools[0].addresses[0]: \"10.0.0.0/33\" is neither",
+            ),
+            (
+                "pools: [{name: a, addresses: [10.0.0.9-10.0.0.1]}]",
+                "pools[0].addresses[0]: \"10.0.0.9-10.0.0.1\" ends before it begins",
+            ),
+            (
+                "pools: [{name: a, addresses: ['10.0.0.1-fd00::1']}]",
+                "pools[0].addresses[0]: \"10.0.0.1-fd00::1\" begins",
+            ),
             ("pools: [{name: a, addresses: []}]", "pools[0].addresses: a pool needs addresses"),
             ("pools: [{name: a, addresses: [10.0.0.1], interfaces: ['(']}]", "pools[0].interfaces[0]: "),
-            ("pools: [{name: a, addresses: [10.0.0.1]}, {name: a, addresses: [10.0.0.2]}]", "pools[1].name: there are two pools \"a\""),
-            ("pools: [{name: a, addresses: [10.0.0.0/24]}, {name: b, addresses: [10.0.0.7]}]", "pools[1].addresses: 10.0.0.7 is also in 10.0.0.0/24 of pool \"a\""),
+            (
+                "pools: [{name: a, addresses: [10.0.0.1]}, {name: a, addresses: [10.0.0.2]}]",
+                "pools[1].name: there are two pools \"a\"",
+            ),
+            (
+                "pools: [{name: a, addresses: [10.0.0.0/24]}, {name: b, addresses: [10.0.0.7]}]",
+                "pools[1].addresses: 10.0.0.7 is also in 10.0.0.0/24 of pool \"a\"",
+            ),
             ("pools: [{name: a, adresses: []}]", "pools[0]: unknown field `adresses`"),
             ("pools: [{name: a, addresses: [10.0.0.1], autoAssign: 7}]", "pools[0].autoAssign: invalid type"),
             ("nodes: [{name: n, addresses: [{type: IP, address: x}]}]", "nodes[0].addresses[0].type: \"IP\""),
-            ("nodes: [{name: n, addresses: [{type: InternalIP, address: x}]}]", "nodes[0].addresses[0].address: \"x\" is no IP"),
+            (
+                "nodes: [{name: n, addresses: [{type: InternalIP, address: x}]}]",
+                "nodes[0].addresses[0].address: \"x\" is no IP",
+            ),
         ] {
             let got = error(rest);
             assert!(got.starts_with(want), "{rest}\n  {got}");

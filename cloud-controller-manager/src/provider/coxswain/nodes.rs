@@ -53,9 +53,12 @@ fn addresses(node: &Node, known: &NodeSettings) -> Result<Vec<NodeAddress>> {
     }
     let one = |type_: &str, address: &str| NodeAddress { type_: type_.into(), address: address.into() };
     let told = node.metadata.annotations.as_ref().and_then(|a| a.get(PROVIDED_IP));
-    let mut all: Vec<NodeAddress> = told.iter().flat_map(|t| t.split(',')).map(|ip| one("InternalIP", ip.trim())).collect();
+    let mut all: Vec<NodeAddress> =
+        told.iter().flat_map(|t| t.split(',')).map(|ip| one("InternalIP", ip.trim())).collect();
     if all.is_empty() {
-        bail!("no address is known: give the kubelet --node-ip, or name the node and its addresses under nodes in --cloud-config");
+        bail!(
+            "no address is known: give the kubelet --node-ip, or name the node and its addresses under nodes in --cloud-config"
+        );
     }
     let hostname = node.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/hostname"));
     all.extend(hostname.map(|h| one("Hostname", h)));
@@ -75,15 +78,26 @@ mod tests {
         .unwrap();
         let node = |name: &str, told: Option<&str>| -> Node {
             let annotations = told.map(|t| json!({PROVIDED_IP: t}));
-            let meta = json!({"name": name, "annotations": annotations, "labels": {"kubernetes.io/hostname": name}});
+            let meta =
+                json!({"name": name, "annotations": annotations, "labels": {"kubernetes.io/hostname": name}});
             serde_json::from_value(json!({ "metadata": meta })).unwrap()
         };
         let told = settings.metadata(&node("a", Some("10.0.0.1"))).await.unwrap();
         let list: Vec<&str> = told.addresses.iter().map(|a| a.address.as_str()).collect();
-        assert_eq!((told.provider_id.as_str(), told.zone.as_str(), list), ("coxswain://a", "z", vec!["10.0.0.1", "a"]));
+        assert_eq!(
+            (told.provider_id.as_str(), told.zone.as_str(), list),
+            ("coxswain://a", "z", vec!["10.0.0.1", "a"])
+        );
         let filed = settings.metadata(&node("b", None)).await.unwrap();
         assert_eq!((filed.instance_type.as_str(), filed.zone.as_str()), ("big", "rack2"));
-        assert!(settings.metadata(&node("c", None)).await.unwrap_err().to_string().starts_with("no address is known"));
+        assert!(
+            settings
+                .metadata(&node("c", None))
+                .await
+                .unwrap_err()
+                .to_string()
+                .starts_with("no address is known")
+        );
         assert!(settings.exists(&node("c", None)).await.unwrap());
     }
 }

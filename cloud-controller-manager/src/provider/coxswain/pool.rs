@@ -57,7 +57,12 @@ impl Range {
     /// Any other text.
     pub fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
-        let of = |a: IpAddr, b: IpAddr| Self { text: text.into(), v4: a.is_ipv4(), first: number(a), last: number(b) };
+        let of = |a: IpAddr, b: IpAddr| Self {
+            text: text.into(),
+            v4: a.is_ipv4(),
+            first: number(a),
+            last: number(b),
+        };
         if let Ok(net) = text.parse::<IpNet>() {
             let mut range = of(net.network(), net.broadcast());
             if range.v4 && net.prefix_len() < 31 {
@@ -69,9 +74,12 @@ impl Range {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(of(ip, ip));
         }
-        let ends = text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        let ends =
+            text.split_once('-').and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
         let Some((a, b)): Option<(IpAddr, IpAddr)> = ends else {
-            bail!("{text:?} is neither a network (10.0.0.0/24), nor a range (10.0.0.1-10.0.0.9), nor an address")
+            bail!(
+                "{text:?} is neither a network (10.0.0.0/24), nor a range (10.0.0.1-10.0.0.9), nor an address"
+            )
         };
         ensure!(a.is_ipv4() == b.is_ipv4(), "{text:?} begins in one address family and ends in the other");
         ensure!(number(a) <= number(b), "{text:?} ends before it begins");
@@ -275,14 +283,24 @@ impl View<'_> {
         }
     }
 
-    fn choose_of(&self, family: Family, request: &Request, own: &[IpAddr], pools: &[&Pool]) -> Result<IpAddr> {
+    fn choose_of(
+        &self,
+        family: Family,
+        request: &Request,
+        own: &[IpAddr],
+        pools: &[&Pool],
+    ) -> Result<IpAddr> {
         let party = &request.party;
         let free = |ip: &IpAddr| self.obstacle(party, *ip).is_none();
         // What it has it keeps, even if the pools were changed under it, unless it asks for another pool.
         let fits = |ip: &IpAddr| request.pool.is_none() || pools.iter().any(|p| p.has(*ip));
         let kept = own.iter().copied().filter(|ip| family.has(*ip) && free(ip) && fits(ip));
         let known = |ip: &IpAddr| self.pools.iter().any(|p| p.has(*ip));
-        let had = request.previous.iter().copied().filter(|ip| family.has(*ip) && free(ip) && fits(ip) && known(ip));
+        let had = request
+            .previous
+            .iter()
+            .copied()
+            .filter(|ip| family.has(*ip) && free(ip) && fits(ip) && known(ip));
         let within = |ip: &IpAddr| family.has(*ip) && pools.iter().any(|p| p.has(*ip));
         let shared = self.claims.iter().map(|c| c.address).filter(|ip| within(ip) && free(ip));
         let fresh = pools.iter().flat_map(|p| p.of(family)).flat_map(Range::addresses);
@@ -297,7 +315,8 @@ impl View<'_> {
             return format!("no pool has {} addresses to give away; {}", family.word(), self.describe());
         }
         let one = |pool: &&&Pool| {
-            let all: u128 = pool.of(family).map(|r| (r.last - r.first).saturating_add(1)).fold(0, u128::saturating_add);
+            let all: u128 =
+                pool.of(family).map(|r| (r.last - r.first).saturating_add(1)).fold(0, u128::saturating_add);
             let used = self.claims.iter().filter(|c| family.has(c.address) && pool.has(c.address)).count();
             format!("{:?} ({used} of {all} in use)", pool.name)
         };
@@ -381,8 +400,15 @@ mod tests {
         assert_eq!(told(&plain, ""), "keep  take 10.0.0.2 release ", "10.0.0.1 is a node's");
         assert_eq!(told(&plain, "10.0.0.2=b"), "keep  take 10.0.0.3 release ");
         assert_eq!(told(&plain, "10.0.0.3=a"), "keep 10.0.0.3 take  release ");
-        assert_eq!(told(&plain, "192.168.0.1=a"), "keep 192.168.0.1 take  release ", "a pool that is no more");
-        assert_eq!(told(&plain, "10.0.0.2=b 10.0.0.3=c"), "no IPv4 address is free in pool \"main\" (2 of 3 in use)");
+        assert_eq!(
+            told(&plain, "192.168.0.1=a"),
+            "keep 192.168.0.1 take  release ",
+            "a pool that is no more"
+        );
+        assert_eq!(
+            told(&plain, "10.0.0.2=b 10.0.0.3=c"),
+            "no IPv4 address is free in pool \"main\" (2 of 3 in use)"
+        );
         let wish = Request { wish: vec!["10.0.0.3".parse().unwrap()], ..request("a") };
         assert_eq!(told(&wish, "10.0.0.2=a"), "keep  take 10.0.0.3 release 10.0.0.2");
         assert_eq!(told(&wish, "10.0.0.3=b"), "address 10.0.0.3 is in use by service n/b");
@@ -415,10 +441,15 @@ mod tests {
     fn addresses_are_shared_by_agreement() {
         let with = |key: &str, port: &str| Request { party: party("a", Some(key), &[port]), ..request("a") };
         assert_eq!(told(&with("k", "TCP/81"), "10.0.0.3=~b"), "keep  take 10.0.0.3 release ");
-        assert_eq!(told(&with("k", "TCP/80"), "10.0.0.3=~b"), "keep  take 10.0.0.2 release ", "the port is taken");
+        assert_eq!(
+            told(&with("k", "TCP/80"), "10.0.0.3=~b"),
+            "keep  take 10.0.0.2 release ",
+            "the port is taken"
+        );
         assert_eq!(told(&with("x", "TCP/81"), "10.0.0.3=~b"), "keep  take 10.0.0.2 release ");
         assert_eq!(told(&with("k", "TCP/81"), "10.0.0.3=b"), "keep  take 10.0.0.2 release ");
-        let local = Request { party: Party { local: true, ..party("a", Some("k"), &["TCP/81"]) }, ..request("a") };
+        let local =
+            Request { party: Party { local: true, ..party("a", Some("k"), &["TCP/81"]) }, ..request("a") };
         assert_eq!(told(&local, "10.0.0.3=~b"), "keep  take 10.0.0.2 release ");
         // The port that was changed collides: the one who came later moves away
         let moved = with("k", "TCP/80");

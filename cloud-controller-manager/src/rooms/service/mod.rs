@@ -113,7 +113,11 @@ impl Room {
         };
         let Err(fault) = outcome else { return Ok(None) };
         let about = control::events::reference(&*service);
-        self.recorder.warning(&about, "SyncLoadBalancerFailed", format!("Error syncing load balancer: {fault}"));
+        self.recorder.warning(
+            &about,
+            "SyncLoadBalancerFailed",
+            format!("Error syncing load balancer: {fault}"),
+        );
         match fault {
             Fault::Later { after, .. } => Ok(Some(after)),
             other => Err(anyhow!("{other}")),
@@ -141,7 +145,11 @@ impl Room {
         }
         let nodes = self.nodes(service);
         if nodes.is_empty() {
-            self.recorder.warning(&about, "UnAvailableLoadBalancer", "There are no available nodes for LoadBalancer");
+            self.recorder.warning(
+                &about,
+                "UnAvailableLoadBalancer",
+                "There are no available nodes for LoadBalancer",
+            );
         }
         let faces = nodes.iter().map(|n| plan::face(n)).collect();
         let known = Known { service: service.clone(), nodes: faces };
@@ -162,7 +170,8 @@ impl Room {
     async fn cleanup(&self, key: &Key, service: &Arc<Service>) -> Result<(), Fault> {
         let about = control::events::reference(&**service);
         let cluster = &self.context.config.cluster_name;
-        let with = |what: &str, error: &dyn std::fmt::Display| Fault::Other(anyhow!("failed to {what}: {error}"));
+        let with =
+            |what: &str, error: &dyn std::fmt::Display| Fault::Other(anyhow!("failed to {what}: {error}"));
         let balancers = self.balancers().map_err(Fault::Other)?;
         let there = balancers.get(cluster, service).await;
         if there.map_err(|e| with("check if load balancer exists before cleanup", &e))?.is_some() {
@@ -173,7 +182,8 @@ impl Room {
         if service.metadata.deletion_timestamp.is_none() {
             self.patch_status(service, &LoadBalancerStatus::default()).await?;
         }
-        let rest = service.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER).cloned().collect();
+        let rest =
+            service.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER).cloned().collect();
         let removed = self.finalizers(service, rest).await;
         removed.map_err(|e| with("remove load balancer cleanup finalizer", &e))?;
         self.known.lock().remove(key);
@@ -231,7 +241,8 @@ impl Room {
     /// The nodes for a Service, in order.
     fn nodes(&self, service: &Service) -> Vec<Arc<Node>> {
         let local = plan::local(service);
-        let mut nodes: Vec<_> = self.context.nodes.list().into_iter().filter(|n| plan::fit(n, local)).collect();
+        let mut nodes: Vec<_> =
+            self.context.nodes.list().into_iter().filter(|n| plan::fit(n, local)).collect();
         nodes.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         nodes
     }
@@ -253,7 +264,8 @@ impl Room {
         if let Err(fault) = told {
             tally.node_sync_errors.inc();
             let names: Vec<&str> = faces.iter().map(|f| f.0.as_str()).collect();
-            let message = format!("Error updating load balancer with new hosts [{}]: {fault}", names.join(" "));
+            let message =
+                format!("Error updating load balancer with new hosts [{}]: {fault}", names.join(" "));
             self.recorder.warning(&about, "UpdateLoadBalancerFailed", message);
             return Err(anyhow!("{fault}"));
         }
@@ -265,7 +277,9 @@ impl Room {
                 let none = "There are no available nodes for LoadBalancer";
                 self.recorder.warning(&about, "UnAvailableLoadBalancer", none);
             }
-            false => self.recorder.normal(&about, "UpdatedLoadBalancer", "Updated load balancer with new hosts"),
+            false => {
+                self.recorder.normal(&about, "UpdatedLoadBalancer", "Updated load balancer with new hosts")
+            }
         }
         Ok(())
     }

@@ -81,7 +81,8 @@ pub fn changed(old: &Service, new: &Service) -> Option<Option<(&'static str, Str
         Some(Some((reason, format!("{was} -> {is}"))))
     };
     let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let list = |l: &Option<Vec<String>>| format!("[{}]", l.iter().flatten().cloned().collect::<Vec<_>>().join(" "));
+    let list =
+        |l: &Option<Vec<String>>| format!("[{}]", l.iter().flatten().cloned().collect::<Vec<_>>().join(" "));
     let many = |l: &Option<Vec<String>>| l.as_ref().map_or(0, Vec::len);
     match () {
         () if !wants(old) && !wants(new) => None,
@@ -102,22 +103,29 @@ pub fn changed(old: &Service, new: &Service) -> Option<Option<(&'static str, Str
         }
         () if a.external_ips != b.external_ips => {
             let new = b.external_ips.iter().flatten();
-            let added = new.zip(a.external_ips.iter().flatten()).find(|(n, o)| n != o).map(|(n, _)| n.clone());
+            let added =
+                new.zip(a.external_ips.iter().flatten()).find(|(n, o)| n != o).map(|(n, _)| n.clone());
             Some(Some(("ExternalIP", format!("Added: {}", added.unwrap_or_default()))))
         }
         () if old.metadata.annotations != new.metadata.annotations => Some(None),
         () if old.metadata.uid != new.metadata.uid => {
             told("UID", &text(&old.metadata.uid), &text(&new.metadata.uid))
         }
-        () if a.external_traffic_policy != b.external_traffic_policy => {
-            told("ExternalTrafficPolicy", &text(&a.external_traffic_policy), &text(&b.external_traffic_policy))
-        }
+        () if a.external_traffic_policy != b.external_traffic_policy => told(
+            "ExternalTrafficPolicy",
+            &text(&a.external_traffic_policy),
+            &text(&b.external_traffic_policy),
+        ),
         () if a.health_check_node_port != b.health_check_node_port => told(
             "HealthCheckNodePort",
             &a.health_check_node_port.unwrap_or(0),
             &b.health_check_node_port.unwrap_or(0),
         ),
-        () if many(&a.cluster_ips) != many(&b.cluster_ips) || many(&a.ip_families) != many(&b.ip_families) => Some(None),
+        () if many(&a.cluster_ips) != many(&b.cluster_ips)
+            || many(&a.ip_families) != many(&b.ip_families) =>
+        {
+            Some(None)
+        }
         () => None,
     }
 }
@@ -192,7 +200,10 @@ mod tests {
         for (new, want) in [
             (old.clone(), "nothing"),
             (with("type", json!("NodePort")), "Type LoadBalancer -> NodePort"),
-            (with("loadBalancerSourceRanges", json!(["10.0.0.0/8"])), "LoadBalancerSourceRanges [] -> [10.0.0.0/8]"),
+            (
+                with("loadBalancerSourceRanges", json!(["10.0.0.0/8"])),
+                "LoadBalancerSourceRanges [] -> [10.0.0.0/8]",
+            ),
             (with("ports", json!([{"port": 81, "nodePort": 30000}])), "look"),
             (with("ports", json!([{"port": 80, "nodePort": 30000, "targetPort": 9}])), "nothing"),
             (with("loadBalancerIP", json!("1.2.3.4")), "LoadbalancerIP  -> 1.2.3.4"),
@@ -214,8 +225,10 @@ mod tests {
     #[test]
     fn nodes_for_load_balancers() {
         let node = |ready: &str, labels: Value, taints: Value| -> Node {
-            serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}, "spec": {"taints": taints},
-                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            serde_json::from_value(
+                json!({"metadata": {"name": "n", "labels": labels}, "spec": {"taints": taints},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}),
+            )
             .unwrap()
         };
         let plain = node("True", json!({}), json!([]));
@@ -223,7 +236,10 @@ mod tests {
         let excluded = node("True", json!({EXCLUDED: ""}), json!([]));
         let going = node("True", json!({}), json!([{"key": TO_BE_DELETED, "effect": "NoSchedule"}]));
         let fits = |n: &Node| (fit(n, false), fit(n, true));
-        assert_eq!([&plain, &unready, &excluded, &going].map(fits), [(true, true), (false, true), (false, false), (false, false)]);
+        assert_eq!(
+            [&plain, &unready, &excluded, &going].map(fits),
+            [(true, true), (false, true), (false, false), (false, false)]
+        );
         assert!(!concerns(Some(&plain), Some(&plain)) && concerns(Some(&plain), Some(&unready)));
         assert!(concerns(None, Some(&plain)) && !concerns(Some(&excluded), Some(&excluded)));
     }

@@ -20,9 +20,11 @@ pub static PARTS: &[Phase<Run>] = &[
         async { controller_manager(r) }.boxed_local()
     }),
     Phase::step("scheduler", "Start the kube-scheduler", |r| async { scheduler(r) }.boxed_local()),
-    Phase::step("cloud-controller-manager", "Start the cloud-controller-manager, if there is a pool of addresses", |r| {
-        async { cloud(r) }.boxed_local()
-    }),
+    Phase::step(
+        "cloud-controller-manager",
+        "Start the cloud-controller-manager, if there is a pool of addresses",
+        |r| async { cloud(r) }.boxed_local(),
+    ),
 ];
 
 /// Runs a daemon with the user's patches.

@@ -25,10 +25,7 @@ pub const UNITS: [(&str, &str); 10] = [
     ("kube-apiserver", include_str!("../../../../deploy/systemd/kube-apiserver.service")),
     ("kube-controller-manager", include_str!("../../../../deploy/systemd/kube-controller-manager.service")),
     ("kube-scheduler", include_str!("../../../../deploy/systemd/kube-scheduler.service")),
-    (
-        "cloud-controller-manager",
-        include_str!("../../../../deploy/systemd/cloud-controller-manager.service"),
-    ),
+    ("cloud-controller-manager", include_str!("../../../../deploy/systemd/cloud-controller-manager.service")),
     ("kubelet", include_str!("../../../../deploy/systemd/kubelet.service")),
     ("kube-proxy", include_str!("../../../../deploy/systemd/kube-proxy.service")),
     ("coxswain-network", include_str!("../../../../deploy/systemd/coxswain-network.service")),
