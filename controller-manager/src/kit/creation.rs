@@ -1,10 +1,13 @@
 //! Pods are made under names chosen here. When the answer to a creation is lost the same is asked again, and the name
 //! tells what happened: with a name that the server makes up there would be one pod too many.
 
+use control::{Expectations, Key};
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 
+use super::doubt::Doubts;
 use super::write::{Answer, Failure};
-use super::{Write, Writer};
+use super::{Context, Write, Writer};
 
 /// The same creation under a name of its own, from its `generateName`.
 pub fn named(write: &Write) -> Write {
@@ -27,6 +30,32 @@ pub async fn create(writer: &Writer, write: &Write) -> Result<Option<Answer>, Fa
         },
         other => other.map(Some),
     }
+}
+
+/// Makes a pod of an owner's, says so, and keeps account of what is still to be seen and what is in doubt.
+///
+/// # Errors
+/// Of [`create`]. The owner has been told, unless nothing can be made because the namespace is going away.
+pub async fn pod(
+    context: &Context,
+    owner: ObjectReference,
+    key: &Key,
+    write: &Write,
+    (expected, doubts): (&Expectations<Key>, &Doubts<Key>),
+) -> Result<(), Failure> {
+    let Err(failure) = create(&context.writer, write).await else {
+        let message = format!("Created pod: {}", write.name);
+        context.recorder.normal(&owner, "SuccessfulCreate", message);
+        return Ok(());
+    };
+    // One that may have been made after all is asked for before the next look.
+    doubts.failed(key, &write.name, &failure);
+    expected.created(key);
+    if !failure.namespace_terminating() {
+        let message = format!("Error creating: {}", failure.message);
+        context.recorder.warning(&owner, "FailedCreate", message);
+    }
+    Err(failure)
 }
 
 #[cfg(test)]

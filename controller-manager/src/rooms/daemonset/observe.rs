@@ -305,23 +305,9 @@ impl Room {
     }
 
     async fn create(&self, key: &Key, set: &DaemonSet, pod: Pod) -> Result<(), Failure> {
+        let account = (&*self.expectations, &self.doubts);
         let write = creation::named(&Write::create(&pod));
-        match creation::create(&self.context.writer, &write).await {
-            Ok(_) => {
-                let message = format!("Created pod: {}", write.name);
-                self.context.recorder.normal(&reference(set), "SuccessfulCreate", message);
-                Ok(())
-            }
-            Err(failure) => {
-                self.doubts.failed(key, &write.name, &failure);
-                self.expectations.created(key);
-                if !failure.namespace_terminating() {
-                    let message = format!("Error creating: {}", failure.message);
-                    self.context.recorder.warning(&reference(set), "FailedCreate", message);
-                }
-                Err(failure)
-            }
-        }
+        creation::pod(&self.context, reference(set), key, &write, account).await
     }
 
     async fn delete(&self, key: &Key, set: &DaemonSet, pod: &Pod) -> Result<(), Failure> {

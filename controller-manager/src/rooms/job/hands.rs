@@ -87,25 +87,10 @@ impl Hands for Room {
 
 impl Room {
     async fn make_one(&self, key: &Key, job: &Job, write: &Write) -> Result<(), Failure> {
-        let sent = creation::create(&self.context.writer, write).await;
-        self.counts.made(job, sent.is_ok());
-        match sent {
-            Ok(_) => {
-                let message = format!("Created pod: {}", write.name);
-                self.context.recorder.normal(&reference(job), "SuccessfulCreate", message);
-                Ok(())
-            }
-            Err(failure) => {
-                // Where it may have been made after all it is asked for before the next look.
-                self.doubts.failed(key, &write.name, &failure);
-                self.expectations.created(key);
-                if !failure.namespace_terminating() {
-                    let message = format!("Error creating: {}", failure.message);
-                    self.context.recorder.warning(&reference(job), "FailedCreate", message);
-                }
-                Err(failure)
-            }
-        }
+        let account = (&self.expectations, &self.doubts);
+        let made = creation::pod(&self.context, reference(job), key, write, account).await;
+        self.counts.made(job, made.is_ok());
+        made
     }
 
     async fn remove_one(&self, key: &Key, job: &Job, pod: &Pod, disowned: bool) -> Result<(), Failure> {

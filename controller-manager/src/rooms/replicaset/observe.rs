@@ -235,23 +235,8 @@ impl<T: Replicas> Room<T> {
     }
 
     async fn create_one(&self, key: &Key, set: &T, write: &Write) -> Result<(), Failure> {
-        let write = creation::named(write);
-        match creation::create(&self.context.writer, &write).await {
-            Ok(_) => {
-                let message = format!("Created pod: {}", write.name);
-                self.context.recorder.normal(&reference(set), "SuccessfulCreate", message);
-                Ok(())
-            }
-            Err(failure) => {
-                self.doubts.failed(key, &write.name, &failure);
-                self.expectations.created(key);
-                if !failure.namespace_terminating() {
-                    let message = format!("Error creating: {}", failure.message);
-                    self.context.recorder.warning(&reference(set), "FailedCreate", message);
-                }
-                Err(failure)
-            }
-        }
+        let account = (&*self.expectations, &self.doubts);
+        creation::pod(&self.context, reference(set), key, &creation::named(write), account).await
     }
 
     async fn delete(&self, key: &Key, set: &T, victims: &[Arc<Pod>]) -> Option<String> {
