@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(of("a", "b/", "2"), "a/pause:1 b/dns:2");
         let mut without = ClusterConfiguration::default();
         without.dns.disabled = true;
-        let rest = ["coxswain.local/pause:1", "coxswain.local/metrics-server:1", "coxswain.local/local-path:1"];
+        let rest =
+            ["coxswain.local/pause:1", "coxswain.local/metrics-server:1", "coxswain.local/local-path:1"];
         assert_eq!(images(&without), rest);
     }
 }

@@ -10,8 +10,8 @@ use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::kit::served::Served;
 use crate::kit::meta::{controller, name, namespace, uid};
+use crate::kit::served::Served;
 use crate::kit::{Context, Kind};
 
 const DEADLINE: Duration = Duration::from_secs(10);

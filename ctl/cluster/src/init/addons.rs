@@ -14,11 +14,14 @@ pub static PARTS: &[Phase<Run>] = &[
     Phase::step("coredns", "Install the cluster DNS addon", |r| dns(r).boxed_local()).together(),
     Phase::step("kube-proxy", "Install the kube-proxy addon", |r| proxy(r).boxed_local()).together(),
     Phase::step("network", "Install the pod network", |r| network(r).boxed_local()).together(),
-    Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local()).together(),
+    Phase::step("metrics-server", "Install the metrics server addon", |r| metrics(r).boxed_local())
+        .together(),
     Phase::step("local-path", "Install the volumes addon", |r| local_path(r).boxed_local()).together(),
-    Phase::step("load-balancer", "Give Services of type LoadBalancer addresses, if there is a pool of them", |r| {
-        load_balancer(r).boxed_local()
-    })
+    Phase::step(
+        "load-balancer",
+        "Give Services of type LoadBalancer addresses, if there is a pool of them",
+        |r| load_balancer(r).boxed_local(),
+    )
     .together(),
 ];
 
