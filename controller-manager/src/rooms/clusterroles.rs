@@ -5,14 +5,9 @@ use std::sync::Arc;
 use control::runner::{Options, Outcome};
 use control::{Cache, Key, Queue};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
-use serde_json::json;
 
 use crate::kit::meta::{name, selects};
-use crate::kit::write::Format;
 use crate::kit::{Context, Plan, Write};
-
-/// Who the rules belong to in managed fields, and that it takes them from others.
-const APPLY: &str = "fieldManager=clusterrole-aggregation-controller&force=true";
 
 /// Starts the controller.
 pub fn start(context: Context) {
@@ -72,11 +67,9 @@ fn plan<'a>(role: &ClusterRole, all: impl Iterator<Item = &'a ClusterRole>) -> P
     }
     let mut plan = Plan::because("the rules of the selected roles changed");
     let note = format!("{} rules", rules.len());
-    let body = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-        "metadata": {"name": role.metadata.name}, "rules": rules,
-    });
-    plan.vanishing(Write::patch(role, Format::Apply, body).query(APPLY).note(note));
+    let mut changed = role.clone();
+    changed.rules = Some(rules);
+    plan.vanishing(Write::update(&changed).note(note));
     plan
 }
 
@@ -124,7 +117,7 @@ mod tests {
         let first = plan(&own, all.iter());
         assert_eq!(
             first.to_string(),
-            "why: the rules of the selected roles changed\npatch clusterroles own: 4 rules\n"
+            "why: the rules of the selected roles changed\nupdate clusterroles own: 4 rules\n"
         );
         kept.aggregation_rule = None;
         kept.rules = None;
@@ -140,7 +133,7 @@ mod tests {
         let plan = plan(&own, std::iter::empty());
         assert_eq!(
             plan.to_string(),
-            "why: the rules of the selected roles changed\npatch clusterroles own: 0 rules\n"
+            "why: the rules of the selected roles changed\nupdate clusterroles own: 0 rules\n"
         );
     }
 }
