@@ -293,7 +293,7 @@ mod tests {
         );
         let json = expirations(&at(dir.path()), Output::Json).unwrap();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(value["certificates"].as_array().unwrap().len(), 11);
+        assert_eq!(value["certificates"].as_array().unwrap().len(), 12);
     }
 
     #[test]

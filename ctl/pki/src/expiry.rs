@@ -291,7 +291,7 @@ pub(crate) mod tests {
         std::fs::remove_file(dirs.pki.join("etcd/ca.key")).unwrap();
         std::fs::remove_file(dir.path().join("super-admin.conf")).unwrap();
         let all = expiry(&dirs).unwrap();
-        assert_eq!(all.len(), 14);
+        assert_eq!(all.len(), 15);
         let missing: Vec<&str> = all.iter().filter(|e| e.missing).map(|e| e.name.as_str()).collect();
         assert_eq!(missing, ["super-admin.conf"]);
         let external: Vec<&str> =

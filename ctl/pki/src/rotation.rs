@@ -222,8 +222,8 @@ mod tests {
         assert_eq!((turn.renewed.len(), turn.failed.len(), turn.warnings.len()), (0, 0, 0));
         assert!((now + 100..now + 125).contains(&turn.next), "{}", turn.next - now);
         let later = rotation.turn(&dirs, now + 125);
-        assert_eq!(later.renewed.len(), 11, "{later:?}");
-        assert_eq!(later.certificates.len(), 14);
+        assert_eq!(later.renewed.len(), 12, "{later:?}");
+        assert_eq!(later.certificates.len(), 15);
         // What was renewed is not due again at the real time.
         assert_eq!(rotation.turn(&dirs, x509::now()).renewed, [""; 0]);
     }
@@ -236,7 +236,7 @@ mod tests {
         fs::create_dir(dirs.pki.join(".apiserver.crt.next")).unwrap();
         let (mut rotation, now) = (Rotation::new(1), x509::now() + 125);
         let turn = rotation.turn(&dirs, now);
-        assert_eq!((turn.renewed.len(), turn.failed.len()), (10, 1));
+        assert_eq!((turn.renewed.len(), turn.failed.len()), (11, 1));
         assert_eq!(turn.failed[0].0, "apiserver");
         let retry_at = |r: &Rotation| r.troubles["apiserver"].retry_at;
         assert!(
@@ -273,7 +273,7 @@ mod tests {
         fs::remove_file(dirs.pki.join("front-proxy-ca.key")).unwrap();
         let (mut rotation, now) = (Rotation::new(1), x509::now() + 2500);
         let turn = rotation.turn(&dirs, now);
-        assert_eq!(turn.renewed.len(), 10);
+        assert_eq!(turn.renewed.len(), 11);
         assert!(turn.warnings[0].contains("front-proxy-client is due") && turn.warnings.len() == 1);
         assert_eq!(rotation.turn(&dirs, now + 1).warnings, [""; 0]);
         assert_eq!(rotation.turn(&dirs, now + 200).warnings.len(), 1);
@@ -300,7 +300,7 @@ mod tests {
         let dirs = control_plane(dir.path(), 180);
         fs::write(dirs.pki.join("apiserver.crt"), "rubbish").unwrap();
         let turn = Rotation::new(1).turn(&dirs, x509::now() + 125);
-        assert_eq!((turn.renewed.len(), turn.failed.len()), (10, 1));
+        assert_eq!((turn.renewed.len(), turn.failed.len()), (11, 1));
         assert!(turn.failed[0].1.contains("no certificate"), "{:?}", turn.failed);
     }
 

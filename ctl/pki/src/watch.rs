@@ -139,7 +139,7 @@ mod tests {
         token.cancel();
         watch(dirs, Some(status.clone()), token).await.unwrap();
         let told: serde_json::Value = serde_json::from_slice(&std::fs::read(status).unwrap()).unwrap();
-        assert_eq!(told["certificates"].as_array().unwrap().len(), 14);
+        assert_eq!(told["certificates"].as_array().unwrap().len(), 15);
         let apiserver = &told["certificates"][1];
         assert_eq!(apiserver["name"], "apiserver");
         let end: jiff::Timestamp = apiserver["notAfter"].as_str().unwrap().parse().unwrap();
