@@ -114,7 +114,7 @@ fn put(used: &mut Amounts, name: &str, count: i64) {
 /// Adds amounts up.
 pub fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        let total = sum.get(name).map_or_else(|| amount.clone(), |a| a.add(amount));
+        let total = sum.get(name).map_or_else(|| *amount, |a| a.add(amount));
         sum.insert(name.clone(), total);
     }
 }
@@ -173,14 +173,14 @@ fn pod(pod: &Value, used: &mut Amounts) {
 fn compute(requests: &Amounts, limits: &Amounts, used: &mut Amounts) {
     for (name, amount) in requests {
         if COMPUTE.contains(&name.as_str()) || name.starts_with("hugepages-") {
-            used.insert(name.clone(), amount.clone());
-            used.insert(format!("requests.{name}"), amount.clone());
+            used.insert(name.clone(), *amount);
+            used.insert(format!("requests.{name}"), *amount);
         } else if is_extended(name) {
-            used.insert(format!("requests.{name}"), amount.clone());
+            used.insert(format!("requests.{name}"), *amount);
         }
     }
     for (name, amount) in limits.iter().filter(|(n, _)| COMPUTE.contains(&n.as_str())) {
-        used.insert(format!("limits.{name}"), amount.clone());
+        used.insert(format!("limits.{name}"), *amount);
     }
 }
 
@@ -220,7 +220,7 @@ fn total(pod: &Value, which: &str) -> Amounts {
 fn at_least(sum: &mut Amounts, other: &Amounts) {
     for (name, amount) in other {
         if sum.get(name).is_none_or(|have| have < amount) {
-            sum.insert(name.clone(), amount.clone());
+            sum.insert(name.clone(), *amount);
         }
     }
 }
@@ -267,7 +267,7 @@ fn claim(claim: &Value, used: &mut Amounts) {
     at_least(&mut size, &amounts(claim.pointer("/status/allocatedResources")));
     if let Some(storage) = size.remove("storage") {
         if !class.is_empty() {
-            used.insert(format!("{class}{CLASS_STORAGE}"), storage.clone());
+            used.insert(format!("{class}{CLASS_STORAGE}"), storage);
         }
         used.insert("requests.storage".into(), storage);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::events::Kind as EventKind;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job, JobSpec};
+use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use machinery::cron::Schedule;
@@ -276,7 +276,7 @@ fn job(cron: &CronJob, spec: &CronJobSpec, at: Timestamp, zone: &TimeZone) -> Jo
             owner_references: Some(vec![controller_ref(cron)]),
             ..ObjectMeta::default()
         },
-        spec: Some(spec.job_template.spec.clone().unwrap_or_else(JobSpec::default)),
+        spec: Some(spec.job_template.spec.clone().unwrap_or_default()),
         status: None,
     }
 }
