@@ -7,7 +7,6 @@ use crate::images::Images;
 use crate::pods::host::{Host, now_ns};
 use crate::pods::manager::{self, Inputs, Message};
 use crate::pods::static_pods::{self, Mirrors};
-use crate::runtime::Runtime;
 use crate::runtime::cri_client::CriRuntime;
 use crate::runtime::relist::Relist;
 use crate::volumes::objects::Objects;
@@ -86,6 +85,22 @@ fn lower_oom_score(score: i32) {
 
 /// Starts everything but the server; returns once the pods are being looked after.
 pub async fn start(ctx: &Arc<Context>) -> Result<Arc<Host>> {
+    let services = ctx.client.clone().map(|c| services(c, &Tasks::new(ctx.cancel.clone())));
+    start_with(ctx, services).await
+}
+
+/// The cluster's services, as far as a pod's environment needs them.
+pub fn services(client: kube::Client, tasks: &Tasks) -> Cache<Service> {
+    let options = Options::<Service>::default().trim(|s: &mut Service| {
+        s.metadata.managed_fields = None;
+        s.metadata.annotations = None;
+        s.status = None;
+    });
+    Cache::start(Api::all(client), options, tasks)
+}
+
+/// As [`start`], with a cache of services that several kubelets of one process may share.
+pub async fn start_with(ctx: &Arc<Context>, services: Option<Cache<Service>>) -> Result<Arc<Host>> {
     let (orphan_tx, orphans) = mpsc::unbounded_channel();
     let relist = Relist::new(ctx.runtime.clone(), orphan_tx);
     ctx.spawn("runtime health", runtime::health::run(ctx.clone(), relist.clone()));
@@ -102,13 +117,13 @@ pub async fn start(ctx: &Arc<Context>) -> Result<Arc<Host>> {
     }
     runtime::health::refresh(ctx, &relist);
     node::start(ctx).await?;
-    let host = build_host(ctx, relist.clone()).await;
+    let host = build_host(ctx, relist.clone(), services).await;
     ctx.spawn("relist", relist.run(ctx.clone()));
     start_pods(ctx, &host, orphans);
     Ok(host)
 }
 
-async fn build_host(ctx: &Arc<Context>, relist: Arc<Relist>) -> Arc<Host> {
+async fn build_host(ctx: &Arc<Context>, relist: Arc<Relist>, services: Option<Cache<Service>>) -> Arc<Host> {
     let tasks = Tasks::new(ctx.cancel.clone());
     let f = &ctx.config.file;
     let from_runtime = ctx.runtime.systemd_cgroups().await.ok().flatten();
@@ -117,14 +132,6 @@ async fn build_host(ctx: &Arc<Context>, relist: Arc<Relist>) -> Arc<Host> {
         root: f.cgroup_root.clone(),
         per_qos: f.cgroups_per_qos,
     };
-    let services = ctx.client.clone().map(|c| {
-        let options = Options::<Service>::default().trim(|s: &mut Service| {
-            s.metadata.managed_fields = None;
-            s.metadata.annotations = None;
-            s.status = None;
-        });
-        Cache::start(Api::all(c), options, &tasks)
-    });
     let host = Arc::new(Host {
         ctx: ctx.clone(),
         relist,
@@ -189,7 +196,9 @@ fn start_pods(
         rx
     });
     ctx.spawn("mirror pods", mirrors.clone().run(ctx.clone()));
-    gc::start(ctx, host, tx);
+    if ctx.config.hollow.is_none() {
+        gc::start(ctx, host, tx);
+    }
     let inputs = Inputs { messages, manifests, orphans, cache };
     ctx.spawn("pod manager", manager::run(host.clone(), mirrors, inputs));
     ctx.spawn("qos cgroups", qos_shares(host.clone()));
@@ -218,14 +227,4 @@ async fn qos_shares(host: Arc<Host>) {
         // a burst of changes is one update
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-/// Starts a kubelet on any runtime without an API server, for tests and hollow nodes.
-pub async fn start_with(
-    config: Config,
-    runtime: Arc<dyn Runtime>,
-    cancel: CancellationToken,
-) -> Result<Arc<Host>> {
-    let ctx = Context::new(Arc::new(config), None, runtime, cancel);
-    start(&ctx).await
 }

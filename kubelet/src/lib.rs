@@ -11,6 +11,7 @@ pub mod context;
 pub mod daemon_run;
 pub mod events;
 pub mod gc;
+pub mod hollow;
 pub mod images;
 pub mod node;
 pub mod pods;

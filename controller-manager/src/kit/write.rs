@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::ApiResource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -24,6 +25,17 @@ impl Kind {
     /// The coordinates of a typed kind.
     pub fn of<T: Resource<DynamicType = ()>>() -> Self {
         Self { group: T::group(&()), version: T::version(&()), plural: T::plural(&()), kind: T::kind(&()) }
+    }
+
+    /// The coordinates for a client of objects without a type.
+    pub fn dynamic(&self) -> ApiResource {
+        ApiResource {
+            group: self.group.to_string(),
+            version: self.version.to_string(),
+            api_version: self.api_version(),
+            kind: self.kind.to_string(),
+            plural: self.plural.to_string(),
+        }
     }
 
     /// `group/version`, or the version alone for the core group.

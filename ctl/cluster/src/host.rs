@@ -175,8 +175,16 @@ impl Host {
     /// # Errors
     /// As the service manager.
     pub fn run(&self, daemon: &Daemon) -> Result<()> {
-        let changed = self.install(daemon)?;
-        self.go(&daemon.name, changed.yes())
+        self.run_with(daemon, false)
+    }
+
+    /// As [`Host::run`], for a daemon whose files, if `changed`, are new to it.
+    ///
+    /// # Errors
+    /// As the service manager.
+    pub fn run_with(&self, daemon: &Daemon, changed: bool) -> Result<()> {
+        let installed = self.install(daemon)?;
+        self.go(&daemon.name, changed || installed.yes())
     }
 
     /// Starts an installed daemon; one that runs is restarted if that is wanted.

@@ -133,9 +133,7 @@ pub fn settings(host: &Host) -> Result<()> {
 pub fn balancer(host: &Host, prefer: &str, servers: &[String], ca_file: &str) -> Result<()> {
     let config = units::balancer_config(prefer, servers, ca_file);
     let changed = host.write_yaml(paths::BALANCER_CONFIG, &config, 0o600)?;
-    let daemon = units::balancer();
-    let installed = host.install(&daemon)?;
-    host.go(&daemon.name, changed.yes() || installed.yes())
+    host.run_with(&units::balancer(), changed.yes())
 }
 
 /// The taints a node registers with: the configured ones, else the control planes'.
@@ -187,9 +185,7 @@ pub fn write_kubelet(
 /// As the service manager.
 pub fn start_kubelet(host: &Host, files: Changed) -> Result<()> {
     say::line("kubelet-start", "Starting the kubelet");
-    let daemon = units::kubelet();
-    let installed = host.install(&daemon)?;
-    host.go(&daemon.name, files.yes() || installed.yes())
+    host.run_with(&units::kubelet(), files.yes())
 }
 
 /// The cluster's document with what is true of this machine alone, where the cluster leaves it open.
@@ -248,9 +244,7 @@ pub fn proxy(host: &Host, node: &str, cluster: &str, ca_pem: &str, document: &Va
     let mut document = document.clone();
     document["clientConnection"]["kubeconfig"] = json!(paths::PROXY_CONF);
     changed |= host.write_yaml(paths::PROXY_CONFIG, &document, 0o644)?.yes();
-    let daemon = units::proxy(node);
-    changed |= host.install(&daemon)?.yes();
-    host.go(&daemon.name, changed)
+    host.run_with(&units::proxy(node), changed)
 }
 
 /// Writes the network agent's file and starts it.
@@ -266,10 +260,8 @@ pub fn network(
     extra: &[Arg],
 ) -> Result<()> {
     let kubeconfig = coxctl_pki::node_agent_kubeconfig(cluster, "coxswain-network", ca_pem);
-    let mut changed = host.write_yaml(paths::NETWORK_CONF, &kubeconfig, 0o600)?.yes();
-    let daemon = units::network(node, pod_subnet, extra);
-    changed |= host.install(&daemon)?.yes();
-    host.go(&daemon.name, changed)
+    let changed = host.write_yaml(paths::NETWORK_CONF, &kubeconfig, 0o600)?;
+    host.run_with(&units::network(node, pod_subnet, extra), changed.yes())
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ fn mounts(dir: &Path, node: &NodeFile) -> Result<()> {
     // Shared, as systemd makes it, or mount propagation into and out of containers cannot work.
     at("/", mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>))?;
     bind(&dir.join("machine-id"), Path::new("/etc/machine-id"))?;
+    // a lab made by an earlier version has none
+    if dir.join("hosts").exists() {
+        bind(&dir.join("hosts"), Path::new("/etc/hosts"))?;
+    }
     bind(&dir.join("run"), Path::new("/run"))?;
     bind(&dir.join("logs"), Path::new(paths::LOGS))?;
     // One of them covers the lab's own directory, so they are found before any is mounted.

@@ -37,7 +37,18 @@ pub fn own(spec: &Spec) -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// When a file can't be written.
 pub fn write_all(lab: &Lab, spec: &Spec) -> Result<()> {
-    spec.nodes.iter().try_for_each(|node| write(lab, spec, node))
+    let hosts = hosts(spec);
+    spec.nodes.iter().try_for_each(|node| {
+        write_file(&lab.node_dir(node).join("hosts"), hosts.as_bytes(), 0o644)?;
+        write(lab, spec, node)
+    })
+}
+
+/// The names of the lab's nodes, which no name server knows.
+fn hosts(spec: &Spec) -> String {
+    let local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    let nodes = spec.nodes.iter().map(|node| format!("{}\t{}\n", node.ip(), node.name));
+    std::iter::once(local.to_owned()).chain(nodes).collect()
 }
 
 fn write(lab: &Lab, spec: &Spec, node: &NodeSpec) -> Result<()> {

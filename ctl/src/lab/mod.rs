@@ -1,9 +1,9 @@
 //! A lab: several nodes on one machine, each in namespaces of its own, on a bridge that lives in a namespace of its own.
 //!
-//! The story of `lab up`: [`up`] decides what is missing; [`network`] lays the bridge and the links; [`files`] writes
-//! certificates, kubeconfigs and configurations as a kubeadm cluster has them; [`node`] starts the nodes, whose first process
-//! is [`init`], which mounts and then supervises the daemons of [`daemons`]; [`forward`] brings the API server to the host's
-//! loopback; [`addons`] creates the objects every cluster has. [`down`] takes all of it back.
+//! The story of `lab up`: [`up`] decides what is missing; [`network`] lays the bridge and the links; [`machines`] gives each
+//! node its disk; [`node`] starts the nodes, whose first process is [`init`], which mounts and then supervises what runs there;
+//! [`cluster`] makes the cluster by `coxctl init` and `join`; [`forward`] brings the API server to the host's loopback. [`down`]
+//! takes all of it back.
 
 pub mod cgroup;
 pub mod cluster;

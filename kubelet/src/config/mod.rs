@@ -49,6 +49,17 @@ pub struct Config {
     pub min_container_age: Duration,
     /// --runonce and other flags accepted without effect, for the log
     pub ignored: Vec<String>,
+    /// What a node without a machine says it has; None on a real machine.
+    pub hollow: Option<Hollow>,
+}
+
+/// A node of a load test: it has what it says, and nothing of the host under it is collected or evicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Hollow {
+    /// cores
+    pub cores: u64,
+    /// bytes of memory
+    pub memory: u64,
 }
 
 impl Default for Config {
@@ -71,6 +82,7 @@ impl Default for Config {
             max_dead_containers: None,
             min_container_age: Duration::ZERO,
             ignored: Vec::new(),
+            hollow: None,
         }
     }
 }

@@ -26,7 +26,10 @@ pub const VERSION: &str = "v1.36.2";
 /// Starts everything about the node. Returns once addresses, capacity and allocatable are known; the rest goes on
 /// in tasks until cancelled.
 pub async fn start(ctx: &Arc<Context>) -> anyhow::Result<()> {
-    let facts = machine::read(&ctx.config.root_dir);
+    let mut facts = machine::read(&ctx.config.root_dir);
+    if let Some(hollow) = ctx.config.hollow {
+        (facts.cores, facts.memory) = (hollow.cores, hollow.memory);
+    }
     let addresses = addresses::find(&ctx.config).await;
     let capacity = capacity::capacity(&facts, &ctx.config.file);
     let allocatable = capacity::allocatable(&capacity, &ctx.config.file)?;

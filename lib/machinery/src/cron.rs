@@ -1,4 +1,4 @@
-//! When a schedule is due: five fields, `@hourly` and its like, `@every 90m`.
+//! Cron schedules, and when they are due: five fields, `@hourly` and its like, `@every 90m`.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job, JobSpec};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-
 use machinery::cron::Schedule;
+
 use crate::kit::meta::{controller_ref, name, namespace, uid, until};
 use crate::rooms::job::{finished, holds};
 

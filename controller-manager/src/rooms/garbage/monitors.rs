@@ -10,7 +10,7 @@ use control::runner::{self, Options};
 use daemon::tasks::Tasks;
 use futures::StreamExt;
 use kube::api::{Api, PartialObjectMeta};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -168,13 +168,7 @@ fn definition(kind: &Kind) -> bool {
 }
 
 async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sender<bool>) {
-    let dynamic = ApiResource {
-        group: kind.group.to_string(),
-        version: kind.version.to_string(),
-        api_version: kind.api_version(),
-        kind: kind.kind.to_string(),
-        plural: kind.plural.to_string(),
-    };
+    let dynamic = kind.dynamic();
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.root.clone(), &dynamic);
     let open = || Box::pin(watcher(api.clone(), watcher::Config::default().any_semantic()));
     let mut stream = open();

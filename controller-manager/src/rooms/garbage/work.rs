@@ -8,7 +8,7 @@ use control::runner::Outcome;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::Api;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -75,13 +75,7 @@ impl Worker {
     /// The object's metadata as the API server has it now.
     async fn live(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<ObjectMeta>> {
         let kind = &resource.kind;
-        let dynamic = ApiResource {
-            group: kind.group.to_string(),
-            version: kind.version.to_string(),
-            api_version: kind.api_version(),
-            kind: kind.kind.to_string(),
-            plural: kind.plural.to_string(),
-        };
+        let dynamic = kind.dynamic();
         let client = self.context.writer.client();
         let api: Api<DynamicObject> = match resource.namespaced {
             true => Api::namespaced_with(client, namespace, &dynamic),

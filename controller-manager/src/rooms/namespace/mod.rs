@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, ListParams, PartialObjectMeta};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use serde_json::json;
 
 use crate::kit::discovery::{self, Found, Resource};
@@ -160,13 +160,7 @@ async fn list(context: &Context, namespace: &str, resource: &Resource) -> Result
         return Ok(Vec::new());
     }
     let kind = &resource.kind;
-    let dynamic = ApiResource {
-        group: kind.group.to_string(),
-        version: kind.version.to_string(),
-        api_version: kind.api_version(),
-        kind: kind.kind.to_string(),
-        plural: kind.plural.to_string(),
-    };
+    let dynamic = kind.dynamic();
     let api: Api<DynamicObject> = Api::namespaced_with(context.writer.client(), namespace, &dynamic);
     match api.list_metadata(&ListParams::default()).await {
         Ok(list) => {

@@ -9,7 +9,7 @@ use control::{Key, Queue};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{Api, PartialObjectMeta};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -94,13 +94,7 @@ impl Counter {
         if !self.watched.lock().insert(of.clone()) {
             return;
         }
-        let dynamic = ApiResource {
-            group: kind.group.to_string(),
-            version: kind.version.to_string(),
-            api_version: kind.api_version(),
-            kind: kind.kind.to_string(),
-            plural: kind.plural.to_string(),
-        };
+        let dynamic = kind.dynamic();
         let api = Api::all_with(self.context.root.clone(), &dynamic);
         let (quotas, queue) = (self.quotas.clone(), self.queue.clone());
         self.context.tasks.spawn(format!("resourcequota watch of {}", kind.plural), async move {
