@@ -26,7 +26,7 @@ pub fn explain(case: &Case<'_>) -> Finding {
         return finding;
     }
     let conditions = case.items("status.conditions");
-    let reasons: Vec<Reason> = conditions.iter().filter(|c| troubled(c)).map(|c| told(case, c)).collect();
+    let reasons: Vec<Reason> = conditions.iter().filter(troubled).map(|c| told(case, c)).collect();
     if !reasons.is_empty() {
         return Finding::bad("is not as it should be", reasons);
     }

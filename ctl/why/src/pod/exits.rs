@@ -72,9 +72,7 @@ fn help(case: &Case<'_>, status: &Status<'_>, ended: &Value, previous: bool) -> 
             "raise resources.limits.memory, or make the program use less".into()
         }
         ("OOMKilled", _) => "give it a memory request, or use a larger node".into(),
-        (_, 126 | 127 | 128) => {
-            "correct spec.containers.command, or use an image that has the program".into()
-        }
+        (_, 126..=128) => "correct spec.containers.command, or use an image that has the program".into(),
         (_, 0) => {
             "a container of a pod with restartPolicy Always must go on running; use a Job for work that ends"
                 .into()
@@ -122,7 +120,7 @@ pub fn crash_loop(case: &Case<'_>, status: &Status<'_>) -> Vec<Reason> {
     let restarts = dig::int(status.status, "restartCount");
     let finished = dig::moment(ended, "finishedAt");
     let wait = words::between(dig::text(status.status, "state.waiting.message"), "back-off ", " restarting")
-        .and_then(|text| machinery::time::parse_go_duration(text))
+        .and_then(machinery::time::parse_go_duration)
         .map(|nanos| nanos / 1_000_000_000);
     let next = next_start(case.now, finished, wait);
     let times = match restarts {
