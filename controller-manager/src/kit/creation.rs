@@ -49,8 +49,7 @@ pub async fn pod(
         return Ok(());
     };
     // One that may have been made after all is asked for before the next look.
-    doubts.failed(key, &write.name, &failure);
-    expected.created(key);
+    doubts.unmade(key, &write.name, &failure, expected);
     if !failure.namespace_terminating() {
         let message = format!("Error creating: {}", failure.message);
         context.recorder.warning(&owner, "FailedCreate", message);

@@ -3,8 +3,8 @@
 
 use std::hash::Hash;
 
-use ahash::{AHashMap, AHashSet};
-use control::Cache;
+use ahash::AHashMap;
+use control::{Cache, Expectations};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use parking_lot::Mutex;
@@ -14,7 +14,8 @@ use super::write::Failure;
 
 /// Names of doubtful pods per owner.
 pub struct Doubts<K> {
-    pods: Mutex<AHashMap<K, AHashSet<String>>>,
+    /// Each with whether it was to be made.
+    pods: Mutex<AHashMap<K, AHashMap<String, bool>>>,
 }
 
 impl<K: Hash + Eq + Clone> Default for Doubts<K> {
@@ -27,8 +28,17 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
     /// A write of a pod failed; remembers the pod if the failure does not say that nothing was done.
     pub fn failed(&self, key: &K, pod: &str, failure: &Failure) {
         if !failure.is_definite() {
-            self.pods.lock().entry(key.clone()).or_default().insert(pod.into());
+            self.pods.lock().entry(key.clone()).or_default().insert(pod.into(), false);
         }
+    }
+
+    /// A pod could not be made, as far as is known. If that is sure it is expected no more; else that is decided when it
+    /// has been asked for: its event may still come.
+    pub fn unmade(&self, key: &K, pod: &str, failure: &Failure, expected: &Expectations<K>) {
+        if failure.is_definite() {
+            return expected.created(key);
+        }
+        self.pods.lock().entry(key.clone()).or_default().insert(pod.into(), true);
     }
 
     /// Nobody asks about an owner's pods any more.
@@ -36,8 +46,9 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
         self.pods.lock().remove(key);
     }
 
-    fn of(&self, key: &K) -> Vec<String> {
-        self.pods.lock().get(key).into_iter().flatten().cloned().collect()
+    fn of(&self, key: &K) -> Vec<(String, bool)> {
+        let pods = self.pods.lock();
+        pods.get(key).into_iter().flatten().map(|(name, made)| (name.clone(), *made)).collect()
     }
 
     /// Whether the cache shows what became of all doubtful writes. Those that it shows are forgotten.
@@ -50,9 +61,10 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
         cache: &Cache<Pod>,
         namespace: &str,
         key: &K,
+        expected: Option<&Expectations<K>>,
     ) -> anyhow::Result<bool> {
         let api: Api<Pod> = Api::namespaced(context.writer.client(), namespace);
-        for name in self.of(key) {
+        for (name, made) in self.of(key) {
             let live = api.get_opt(&name).await?.and_then(|p| p.metadata.resource_version);
             let shown = cache.get(namespace, &name).and_then(|p| p.metadata.resource_version.clone());
             if live != shown {
@@ -60,6 +72,9 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
             }
             if let Some(pods) = self.pods.lock().get_mut(key) {
                 pods.remove(&name);
+            }
+            if let Some(expected) = expected.filter(|_| made && live.is_none()) {
+                expected.created(key);
             }
         }
         self.pods.lock().remove(key);
@@ -79,7 +94,7 @@ mod tests {
         {
             let name = format!("p{code}");
             doubts.failed(&"s", &name, &Failure::of_code(code));
-            assert_eq!(doubts.of(&"s").contains(&name), doubtful, "{code}");
+            assert_eq!(doubts.of(&"s").contains(&(name, false)), doubtful, "{code}");
         }
         assert!(doubts.of(&"t").is_empty());
     }

@@ -170,7 +170,12 @@ impl Room {
         // Whether earlier writes are settled is asked before the caches are read, never after.
         let behind = self.seen.behind(&key, self.sets.resource_version());
         let behind = self.skips.note(behind, "apps", "daemonsets");
-        if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
+        if behind
+            || !self
+                .doubts
+                .settled(&self.context, &self.pods, &key.namespace, &key, Some(&self.expectations))
+                .await?
+        {
             return Ok(Some(BEHIND));
         }
         let settled = self.expectations.satisfied(&key);

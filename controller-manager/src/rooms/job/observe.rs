@@ -198,7 +198,11 @@ impl Room {
         if self.counts.skips.note(behind, "batch", "jobs") {
             return Ok(Some(BATCH));
         }
-        if !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
+        if !self
+            .doubts
+            .settled(&self.context, &self.pods, &key.namespace, &key, Some(&self.expectations))
+            .await?
+        {
             return Ok(Some(BATCH));
         }
         self.look(&key, &job).await

@@ -125,7 +125,11 @@ impl<T: Replicas> Room<T> {
             return Ok(None);
         };
         let Some(spec) = set.wants().filter(|s| !is_empty_selector(&s.selector)) else { return Ok(None) };
-        if !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
+        if !self
+            .doubts
+            .settled(&self.context, &self.pods, &key.namespace, &key, Some(&self.expectations))
+            .await?
+        {
             return Ok(Some(BEHIND));
         }
         // Whether earlier writes are settled is asked before the pods are read, never after.

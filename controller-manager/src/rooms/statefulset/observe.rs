@@ -112,7 +112,7 @@ impl Room {
                 "apps",
                 "statefulsets",
             );
-        if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key).await? {
+        if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key, None).await? {
             return Ok(Some(BEHIND));
         }
         let Some(set) = self.sets.get_key(&key) else { return Ok(None) };
