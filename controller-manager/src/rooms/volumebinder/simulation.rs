@@ -154,14 +154,14 @@ impl World {
     }
 
     /// Makes volumes it is asked for, and deletes its own when they are released.
-    fn provisioner(&mut self) -> Result<(), String> {
+    fn provisioner(&mut self, lazy: bool) -> Result<(), String> {
         let asked = |c: &&PersistentVolumeClaim| {
             annotation(&c.metadata, PROVISIONER).is_some() && volume_name(c).is_empty()
         };
         let asked: Vec<_> = self.truth.claims.values().filter(asked).cloned().collect();
         for claim in asked {
             let called = format!("pvc-{}", uid(&claim.metadata));
-            if self.truth.volumes.contains_key(&called) || self.chance(2) {
+            if self.truth.volumes.contains_key(&called) || (lazy && self.chance(2)) {
                 continue;
             }
             let class = claim_class(&claim).unwrap_or_default();
@@ -309,7 +309,7 @@ impl World {
             match self.rng.random_range(0..12) {
                 0 | 1 => self.user(),
                 2 => self.scheduler(),
-                3 => self.provisioner()?,
+                3 => self.provisioner(true)?,
                 4..=6 => self.see(false),
                 _ => drop(self.look(true)),
             }
@@ -326,10 +326,10 @@ impl World {
             let before = self.version;
             let wrote = self.look(false);
             self.scheduler();
-            self.provisioner()?;
+            self.provisioner(false)?;
             self.check()?;
             idle = if wrote || self.version != before { 0 } else { idle + 1 };
-            if idle > 8 {
+            if idle > 20 {
                 return self.end();
             }
         }
