@@ -64,6 +64,10 @@ impl Kind {
 
     /// Whether this is a kind that a word without group and version means: plural, singular, kind or short name.
     pub fn is_called(&self, word: &str) -> bool {
+        if word.is_empty() {
+            // a server may leave the singular out
+            return false;
+        }
         self.plural == word || self.singular == word || self.kind.to_lowercase() == word
     }
 

@@ -123,7 +123,7 @@ where
     let found =
         found.context("the API server does not answer")?.with_context(|| format!("looking for {name}"))?;
     let labels = found.and_then(|addon| addon.metadata.labels).unwrap_or_default();
-    Ok(labels.get("app.kubernetes.io/managed-by").is_some_and(|by| by == "coxctl"))
+    Ok(labels.get("app.kubernetes.io/managed-by").is_some_and(|by| by == "coxswain"))
 }
 
 /// Cluster DNS; how many of it run is the user's.
