@@ -28,7 +28,7 @@ use crate::volumes;
 /// default works on 200 writes at a time.
 const WRITES: usize = 64;
 /// Decisions in a row before others get their turn.
-const TURN: u32 = 8;
+const TURN: u32 = 16;
 /// Waits between questions about a binding with no clear answer, and how often it is asked.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const ASKED: u32 = 20;
