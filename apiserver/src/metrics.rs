@@ -39,8 +39,8 @@ struct Series {
 pub struct Metrics {
     daemon: Arc<daemon::metrics::Metrics>,
     routes: RwLock<AHashMap<Route, Arc<Series>>>,
-    /// Requests being served: reads, writes.
-    pub inflight: [AtomicI64; 2],
+    /// Requests being served, by lane (see `server::seats`): reads, writes, leader elections, nodes.
+    pub inflight: [AtomicI64; 4],
     /// Requests refused because too many were in flight.
     pub rejected: AtomicU64,
 }
@@ -92,8 +92,8 @@ impl Metrics {
         let mut out = self.daemon.encode();
         self.encode_requests(&mut out);
         head(&mut out, "apiserver_current_inflight_requests", "gauge", "Requests being served");
-        for (at, kind) in ["readOnly", "mutating"].iter().enumerate() {
-            let n = self.inflight[at].load(Ordering::Relaxed);
+        for (lanes, kind) in [(0..1, "readOnly"), (1..4, "mutating")] {
+            let n: i64 = self.inflight[lanes].iter().map(|n| n.load(Ordering::Relaxed)).sum();
             let _ = writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {n}");
         }
         head(&mut out, "apiserver_storage_objects", "gauge", "Objects stored, by resource");

@@ -4,7 +4,7 @@
 //! 2. audit id and request info: everything below names and measures the request by them
 //! 3. authentication: who it is, before anything is spent on it
 //! 4. impersonation: from here on the caller is who they act as
-//! 5. in flight: refuse early what can't be served now; members of system:masters always get through
+//! 5. in flight: refuse early what can't be served now; what keeps the cluster alive has seats of its own
 //! 6. authorisation: may they
 //! 7. deadline: what runs on is exempt
 //! 8. the handler
@@ -13,7 +13,6 @@
 use futures::future::BoxFuture;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures::FutureExt;
@@ -21,6 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use machinery::status::Status;
 
 use super::connection::Peer;
+use super::seats::Seat;
 use super::{gzip, info, routes};
 use crate::admission::resource_quota::Charges;
 use crate::app::App;
@@ -152,36 +152,6 @@ fn authorize<'a>(
             (_, reason) => Err(refusal(&attributes, &reason)),
         }
     })
-}
-
-struct Seat {
-    app: Arc<App>,
-    kind: usize,
-}
-
-impl Seat {
-    fn take(app: &Arc<App>, user: &UserInfo, info: &RequestInfo) -> Option<Option<Self>> {
-        if info.is_long_running() {
-            return Some(None);
-        }
-        let (kind, limit) = match info.is_read() {
-            true => (0, app.config.max_requests_inflight),
-            false => (1, app.config.max_mutating_requests_inflight),
-        };
-        let before = app.metrics.inflight[kind].fetch_add(1, Ordering::Relaxed);
-        let seat = Self { app: app.clone(), kind };
-        if limit > 0 && before >= limit as i64 && !user.in_group("system:masters") {
-            app.metrics.rejected.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Some(seat))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.app.metrics.inflight[self.kind].fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 async fn within_deadline(

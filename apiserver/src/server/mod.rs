@@ -28,6 +28,7 @@ pub mod gzip;
 pub mod health;
 pub mod info;
 pub mod routes;
+pub mod seats;
 pub mod tls;
 pub mod upkeep;
 pub mod version;

@@ -1,5 +1,6 @@
 //! The store kept in etcd.
 
+mod finishing;
 mod members;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use etcd_client::{
     Compare, CompareOp, EventType, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
     WatchOptions, WatchResponse,
 };
+use finishing::Finishing;
 use members::{Clients, Members};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -157,7 +159,9 @@ impl Etcd {
             // An update that happened changed the revision it compares with: it can't happen twice.
             let repeatable = value.is_some() && expected > 0;
             let limit = if repeatable { until.min(Instant::now() + CALL / PATIENCE) } else { until };
-            let failed = match once(&clients, limit, kv.txn(txn.clone())).await {
+            let sent = txn.clone();
+            let call = Finishing::new(async move { kv.txn(sent).await });
+            let failed = match once(&clients, limit, call).await {
                 Ok(response) => return judge(outcome_of(response), lost, value),
                 Err(failed) => failed,
             };
