@@ -10,6 +10,7 @@ use control::cache::Caches;
 use control::events::Recorder;
 use control::lease::{self, LeaderElector, Leadership};
 use daemon::delegated::Delegated;
+use daemon::fence::Fence;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::serving::Serving;
@@ -38,7 +39,8 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     let config = flags.config.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
     let path = flags.kubeconfig.clone().or_else(|| config.kubeconfig.clone());
     let path = path.context("no --kubeconfig is given")?;
-    let client = daemon::client::from_kubeconfig(&path, "kube-scheduler").await?;
+    let fence = Fence::default();
+    let client = daemon::client::fenced(&path, "kube-scheduler", &fence).await?;
     let tasks = Tasks::new(token.clone());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
@@ -55,7 +57,7 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     let outcome = if elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
-        lead(&flags, election, &caches, scheduler, &token).await
+        lead(&flags, election, (&metrics, &fence), &caches, scheduler, &token).await
     } else {
         act(&caches, scheduler, &token).await;
         Ok(())
@@ -95,6 +97,7 @@ async fn act(caches: &Caches, scheduler: Arc<Scheduler>, token: &CancellationTok
 async fn lead(
     flags: &Flags,
     client: kube::Client,
+    (metrics, fence): (&Metrics, &Fence),
     caches: &Caches,
     scheduler: Arc<Scheduler>,
     token: &CancellationToken,
@@ -107,7 +110,7 @@ async fn lead(
     config.lease = flags.leader_elect_lease_duration;
     config.renew = flags.leader_elect_renew_deadline;
     config.retry = flags.leader_elect_retry_period;
-    let elector = LeaderElector::new(client, config);
+    let elector = LeaderElector::new(client, config).metrics(metrics).fence(fence);
     let mut state = elector.leadership();
     let work = CancellationToken::new();
     let election = CancellationToken::new();
