@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser as _;
 use control::cache::Caches;
 use control::events::Recorder;
 use control::lease::{self, LeaderElector, Leadership};
@@ -35,8 +36,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the configuration is wrong, the port is taken, or leadership was lost: the supervisor starts a new process then.
-pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
+pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     let config = flags.config.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
+    config.election.settle(&mut flags, &Flags::parse_from(["kube-scheduler"]));
     let path = flags.kubeconfig.clone().or_else(|| config.kubeconfig.clone());
     let path = path.context("no --kubeconfig is given")?;
     let fence = Fence::default();
@@ -49,12 +51,11 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     daemon::notify::serving(&token);
 
     let caches = Caches::new(client.clone(), tasks.clone());
-    let elect = config.leader_elect.unwrap_or(flags.leader_elect);
     let scheduler = assemble(config, &client, &metrics, &tasks).await?;
     if let Some(whole) = follow(&scheduler, &caches) {
         scheduler.keep(whole);
     }
-    let outcome = if elect {
+    let outcome = if flags.leader_elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
         lead(&flags, election, (&metrics, &fence), &caches, scheduler, &token).await
