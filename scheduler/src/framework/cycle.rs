@@ -200,7 +200,7 @@ impl Found<'_> {
                     self.refusal.plugins.insert(plugin);
                     self.last = plugin;
                 }
-                reasons.add(why);
+                reasons.add(&why);
             }
         }
     }

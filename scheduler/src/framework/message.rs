@@ -12,8 +12,13 @@ pub struct Histogram {
 
 impl Histogram {
     /// Counts a node's reasons.
-    pub fn add(&mut self, reasons: Reasons) {
-        reasons.into_iter().for_each(|r| self.add_many(r, 1));
+    pub fn add(&mut self, reasons: &Reasons) {
+        for reason in reasons {
+            match self.counts.iter_mut().find(|(r, _)| r.is(reason)) {
+                Some((_, count)) => *count += 1,
+                None => self.counts.push((reason.clone(), 1)),
+            }
+        }
     }
 
     /// Counts a reason for so many nodes.

@@ -112,11 +112,13 @@ impl Terms {
         let anti = pod.affinity.iter().flat_map(|a| &a.anti);
         self.far.iter().zip(anti).all(|(by, own)| {
             let domain = by.domain(at);
+            let there = by.domains(at.all).map_or(0, |d| d.at(domain));
+            if domain == NONE || at.delta.is_empty() {
+                return domain == NONE || there <= 0;
+            }
             let namespace = |p: &PodInfo| at.all.namespace(&p.namespace);
-            let more = || {
-                at.delta.count(|p| i64::from(own.wanted.counts(InPlace { pod: p, namespace: namespace(p) })))
-            };
-            domain == NONE || by.domains(at.all).map_or(0, |d| d.at(domain)) + more() <= 0
+            let counts = |p: &PodInfo| own.wanted.counts(InPlace { pod: p, namespace: namespace(p) });
+            there + at.delta.count(|p| i64::from(counts(p))) <= 0
         })
     }
 
