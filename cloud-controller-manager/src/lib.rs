@@ -18,6 +18,7 @@ use control::cache::Options;
 use control::lease::{Config as LeaseConfig, Leadership};
 use control::{Cache, Caches, LeaderElector};
 use daemon::delegated::Delegated;
+use daemon::fence::Fence;
 use daemon::health::Health;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
@@ -58,7 +59,8 @@ pub struct Context {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let provider = provider(&config)?;
     let config = Arc::new(config);
-    let client = client(&config, AGENT).await?;
+    let fence = Fence::default();
+    let client = client(&config, AGENT, &fence).await?;
     let tasks = Tasks::new(stop.child_token());
     let health = Health::new();
     let tally = Tally::new();
@@ -80,7 +82,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
         tasks: tasks.clone(),
     };
     let outcome = match config.leader_elect {
-        true => lead(&context, &health).await,
+        true => lead(&context, &health, &fence).await,
         false => {
             rooms::start(&context).await;
             tasks.token().cancelled().await;
@@ -105,9 +107,9 @@ fn provider(config: &Config) -> Result<Arc<dyn Provider>> {
     Ok(provider.into())
 }
 
-async fn client(config: &Config, agent: &str) -> Result<kube::Client> {
+async fn client(config: &Config, agent: &str, fence: &Fence) -> Result<kube::Client> {
     match &config.kubeconfig {
-        Some(path) => daemon::client::from_kubeconfig(path, agent).await,
+        Some(path) => daemon::client::fenced(path, agent, fence).await,
         None => {
             daemon::init_crypto();
             kube::Client::try_default().await.context("no --kubeconfig and no service account")
@@ -116,12 +118,14 @@ async fn client(config: &Config, agent: &str) -> Result<kube::Client> {
 }
 
 /// Stands for election; controllers run in a tree of their own that ends before the lease is released.
-async fn lead(context: &Context, health: &Arc<Health>) -> Result<()> {
+async fn lead(context: &Context, health: &Arc<Health>, fence: &Fence) -> Result<()> {
     let (config, tasks) = (&context.config, &context.tasks);
     // Connections of its own: a renewal must not wait behind other calls.
-    let election =
-        client(config, concat!("cloud-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"));
-    let elector = LeaderElector::new(election.await?, lease(config));
+    let agent = concat!("cloud-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election");
+    let free = Fence::default();
+    let election = client(config, agent, &free);
+    let elector =
+        LeaderElector::new(election.await?, lease(config)).metrics(&context.tally.metrics).fence(fence);
     let mut leadership = elector.leadership();
     let release = CancellationToken::new();
     let election = tokio::spawn(elector.run(release.clone()));

@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, anyhow};
 use control::lease::{Config as LeaseConfig, Leadership};
 use control::{Caches, LeaderElector, Recorder};
 use daemon::delegated::Delegated;
+use daemon::fence::Fence;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::serving::Serving;
@@ -37,11 +38,15 @@ const AGENT: &str = concat!("kube-controller-manager/", env!("CARGO_PKG_VERSION"
 /// must not keep all the others from working.
 const SYNC_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How the API server is reached: the kubeconfig, a client of it, and what holds back the writes of both.
+type Server<'a> = (&'a Path, &'a kube::Client, &'a Fence);
+
 /// Runs until `stop` is cancelled or leadership is lost (which is an error).
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let config = Arc::new(config);
     let path = config.kubeconfig.clone().ok_or_else(|| anyhow!("--kubeconfig is required"))?;
-    let client = daemon::client::from_kubeconfig(&path, AGENT).await?;
+    let fence = Fence::default();
+    let client = daemon::client::fenced(&path, AGENT, &fence).await?;
     let tasks = Tasks::new(stop.child_token());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
@@ -51,9 +56,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     let caches = Caches::new(client.clone(), tasks.clone());
     warm(&caches);
     let outcome = match config.leader_elect {
-        true => lead(&config, &path, &client, &caches, (&health, &metrics), &tasks).await,
+        true => lead(&config, (&path, &client, &fence), &caches, (&health, &metrics), &tasks).await,
         false => {
-            start(&config, &path, &client, &caches, &metrics, &tasks).await?;
+            start(&config, (&path, &client, &fence), &caches, &metrics, &tasks).await?;
             tasks.token().cancelled().await;
             Ok(())
         }
@@ -69,18 +74,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
 /// Stands for election; controllers run in a tree of their own that ends before the lease is released.
 async fn lead(
     config: &Arc<Config>,
-    path: &Path,
-    client: &kube::Client,
+    server: Server<'_>,
     caches: &Caches,
     (health, metrics): (&Arc<Health>, &Arc<Metrics>),
     tasks: &Tasks,
 ) -> Result<()> {
     // Connections of its own: a renewal must not wait behind thousands of writes and lists.
     let election = daemon::client::from_kubeconfig(
-        path,
+        server.0,
         concat!("kube-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"),
     );
-    let elector = LeaderElector::new(election.await?, lease(config));
+    let elector = LeaderElector::new(election.await?, lease(config)).metrics(metrics).fence(server.2);
     let mut leadership = elector.leadership();
     let release = CancellationToken::new();
     let election = tokio::spawn(elector.run(release.clone()));
@@ -92,7 +96,7 @@ async fn lead(
         match state {
             Leadership::Leading if led.is_none() => {
                 let work = tasks.child();
-                start(config, path, client, caches, metrics, &work).await?;
+                start(config, server, caches, metrics, &work).await?;
                 led = Some(work);
             }
             Leadership::Lost => {
@@ -136,14 +140,16 @@ fn lease(config: &Config) -> LeaseConfig {
 /// Starts every enabled controller.
 async fn start(
     config: &Arc<Config>,
-    path: &Path,
-    client: &kube::Client,
+    (path, client, fence): Server<'_>,
     caches: &Caches,
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<()> {
-    let target =
-        if config.use_service_account_credentials { Some(daemon::client::target(path)?) } else { None };
+    let target = if config.use_service_account_credentials {
+        Some(daemon::client::target(path)?.fenced(fence))
+    } else {
+        None
+    };
     let identities = Identities::new(client.clone(), target, tasks.clone());
     let enabled: Vec<_> =
         controllers::all().into_iter().filter(|c| controllers::enabled(c, &config.controllers)).collect();

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser as _;
 use control::cache::Caches;
 use control::events::Recorder;
 use control::lease::{self, LeaderElector, Leadership};
 use daemon::delegated::Delegated;
+use daemon::fence::Fence;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
 use daemon::serving::Serving;
@@ -35,11 +37,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the configuration is wrong, the port is taken, or leadership was lost: the supervisor starts a new process then.
-pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
+pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     let config = flags.config.as_deref().map(Configuration::read).transpose()?.unwrap_or_default();
+    config.election.settle(&mut flags, &Flags::parse_from(["kube-scheduler"]));
     let path = flags.kubeconfig.clone().or_else(|| config.kubeconfig.clone());
     let path = path.context("no --kubeconfig is given")?;
-    let client = daemon::client::from_kubeconfig(&path, "kube-scheduler").await?;
+    let fence = Fence::default();
+    let client = daemon::client::fenced(&path, "kube-scheduler", &fence).await?;
     let tasks = Tasks::new(token.clone());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
@@ -48,15 +52,14 @@ pub async fn run(flags: Flags, token: CancellationToken) -> Result<()> {
     daemon::notify::serving(&token);
 
     let caches = Caches::new(client.clone(), tasks.clone());
-    let elect = config.leader_elect.unwrap_or(flags.leader_elect);
     let scheduler = assemble(config, &client, &metrics, &tasks).await?;
     if let Some(whole) = follow(&scheduler, &caches) {
         scheduler.keep(whole);
     }
-    let outcome = if elect {
+    let outcome = if flags.leader_elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
-        lead(&flags, election, &caches, scheduler, &token).await
+        lead(&flags, election, (&metrics, &fence), &caches, scheduler, &token).await
     } else {
         act(&caches, scheduler, &token).await;
         Ok(())
@@ -103,6 +106,7 @@ async fn act(caches: &Caches, scheduler: Arc<Scheduler>, token: &CancellationTok
 async fn lead(
     flags: &Flags,
     client: kube::Client,
+    (metrics, fence): (&Metrics, &Fence),
     caches: &Caches,
     scheduler: Arc<Scheduler>,
     token: &CancellationToken,
@@ -115,7 +119,7 @@ async fn lead(
     config.lease = flags.leader_elect_lease_duration;
     config.renew = flags.leader_elect_renew_deadline;
     config.retry = flags.leader_elect_retry_period;
-    let elector = LeaderElector::new(client, config);
+    let elector = LeaderElector::new(client, config).metrics(metrics).fence(fence);
     let mut state = elector.leadership();
     let work = CancellationToken::new();
     let election = CancellationToken::new();

@@ -11,6 +11,7 @@ use crate::fit::{selects, written};
 use crate::{leaving, pod, words};
 
 const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
+const SELECTED: &str = "volume.kubernetes.io/selected-node";
 /// How many volumes get a line of their own.
 const EACH: usize = 4;
 
@@ -24,6 +25,11 @@ pub fn waits_for_pod(facts: &Facts, claim: &Value) -> bool {
     dig::text(claim, "spec.volumeName").is_empty()
         && class_of(facts, claim)
             .is_some_and(|class| dig::text(class, "volumeBindingMode") == "WaitForFirstConsumer")
+}
+
+/// The node whose volume a claim has been promised, while it is being made.
+pub fn selected_node(claim: &Value) -> Option<&str> {
+    dig::at(claim, "metadata.annotations").get(SELECTED).and_then(Value::as_str).filter(|n| !n.is_empty())
 }
 
 pub fn explain(case: &Case<'_>) -> Finding {
@@ -252,10 +258,7 @@ fn first_consumer(case: &Case<'_>, class: &Value) -> Finding {
             "WaitForFirstConsumer",
         )
     };
-    let node = dig::at(case.object, "metadata.annotations")
-        .get("volume.kubernetes.io/selected-node")
-        .and_then(Value::as_str);
-    if node.is_some() {
+    if selected_node(case.object).is_some() {
         return Finding::bad("is Pending", provisioning(case, class));
     }
     let pods: Vec<&Value> = case.facts.within("Pod", case.namespace()).filter(uses).collect();

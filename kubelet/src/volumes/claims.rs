@@ -12,6 +12,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const CALL: Duration = Duration::from_secs(10);
+/// How long a claim may be half bound before that is worth an event.
+const BINDING: Duration = Duration::from_secs(2);
+
+const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 
 /// A volume that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +54,11 @@ pub async fn ready(
         claim,
     };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let fetched = get(&claims, name).await;
+    let mut fetched = get(&claims, name).await;
+    if fetched.as_ref().is_ok_and(half_bound) {
+        let _ = tokio::time::timeout(BINDING, await_condition(claims.clone(), name, Bound)).await;
+        fetched = get(&claims, name).await;
+    }
     let claim = fetched.map_err(|e| {
         unprocessed(format!("failed to fetch PVC from API server: {e}"), Some(name.to_owned()))
     })?;
@@ -108,6 +116,12 @@ impl Condition<PersistentVolumeClaim> for Bound {
 pub async fn bound_once(client: kube::Client, namespace: String, name: String) -> bool {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client, &namespace);
     await_condition(claims, &name, Bound).await.is_ok()
+}
+
+/// A claim whose volume is settled, which is when the scheduler places its pods, while its phase has not been written yet.
+fn half_bound(claim: &PersistentVolumeClaim) -> bool {
+    let settled = claim.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(BIND_COMPLETED));
+    settled && bound(claim).is_err() && claim.metadata.deletion_timestamp.is_none()
 }
 
 /// The volume a claim is bound to.
@@ -233,6 +247,11 @@ mod tests {
         assert_eq!(bound(&claim("{spec: {volumeName: v}, status: {phase: Bound}}")), Ok("v".into()));
         assert!(bound(&claim("{spec: {volumeName: v}, status: {phase: Pending}}")).is_err());
         assert!(bound(&claim("{spec: {}, status: {phase: Bound}}")).is_err());
+        let settled =
+            "metadata: {annotations: {pv.kubernetes.io/bind-completed: 'yes'}}, spec: {volumeName: v}";
+        let half = |phase: &str| half_bound(&claim(&format!("{{{settled}, status: {{phase: {phase}}}}}")));
+        assert_eq!([half("Pending"), half("Bound")], [true, false]);
+        assert!(!half_bound(&claim("{spec: {volumeName: v}, status: {phase: Pending}}")));
     }
 
     #[test]

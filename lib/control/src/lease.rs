@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use daemon::fence::Fence;
+use daemon::metrics::Metrics;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, PostParams};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -123,11 +128,37 @@ impl Store for ApiStore {
     }
 }
 
+/// What an election tells monitoring, by the lease's name.
+#[derive(Clone, Default)]
+struct Tally {
+    master: Gauge,
+    slowpath: Counter,
+}
+
+impl Tally {
+    fn register(metrics: &Metrics, lease: &str) -> Self {
+        let labels = vec![("name".to_string(), lease.to_string())];
+        let masters: Family<Vec<(String, String)>, Gauge> = metrics.register(
+            "leader_election_master_status",
+            "Whether this process holds the lease: 1 when it leads, 0 when it stands by",
+            Family::default(),
+        );
+        let slow: Family<Vec<(String, String)>, Counter> = metrics.register(
+            "leader_election_slowpath",
+            "Renewals of a held lease that an update alone could not do",
+            Family::default(),
+        );
+        Self { master: masters.get_or_create(&labels).clone(), slowpath: slow.get_or_create(&labels).clone() }
+    }
+}
+
 /// A candidate.
 pub struct LeaderElector {
     config: Config,
     store: Box<dyn Store>,
     state: watch::Sender<Leadership>,
+    tally: Tally,
+    fence: Fence,
     /// The record last seen and when (by our clock) it was first seen like that.
     observed: Option<(Lease, Instant)>,
 }
@@ -142,7 +173,20 @@ impl LeaderElector {
 
     /// A candidate for a lease kept anywhere.
     pub fn with_store(store: Box<dyn Store>, config: Config) -> Self {
-        Self { config, store, state: watch::channel(Leadership::Following(None)).0, observed: None }
+        let state = watch::channel(Leadership::Following(None)).0;
+        Self { config, store, state, tally: Tally::default(), fence: Fence::default(), observed: None }
+    }
+
+    /// Keeps `fence` open while this candidate surely leads, and closes it for good when it has led.
+    pub fn fence(mut self, fence: &Fence) -> Self {
+        self.fence = fence.clone();
+        self
+    }
+
+    /// Shows in `metrics` whether this candidate leads.
+    pub fn metrics(mut self, metrics: &Metrics) -> Self {
+        self.tally = Tally::register(metrics, &self.config.name);
+        self
     }
 
     /// Follows who leads.
@@ -157,11 +201,14 @@ impl LeaderElector {
             return;
         }
         tracing::info!(lease = self.config.name, identity = self.config.identity, "became leader");
+        self.tally.master.set(1);
         self.state.send_replace(Leadership::Leading);
         if token.run_until_cancelled(self.keep()).await.is_none() {
             self.release().await;
             return;
         }
+        self.fence.close();
+        self.tally.master.set(0);
         tracing::error!(lease = self.config.name, "leadership lost");
         self.state.send_replace(Leadership::Lost);
     }
@@ -196,8 +243,14 @@ impl LeaderElector {
 
     /// One try to take or renew the lease; `None` if the server could not be asked.
     async fn attempt(&mut self) -> Option<bool> {
+        let begun = Instant::now();
         match self.try_hold().await {
-            Ok(held) => Some(held),
+            Ok(held) => {
+                if held {
+                    self.fence.renewed(begun, self.config.lease);
+                }
+                Some(held)
+            }
             Err(error) => {
                 tracing::debug!(
                     lease = self.config.name,
@@ -220,7 +273,7 @@ impl LeaderElector {
             && lease.metadata.resource_version.is_some()
         {
             let renewed = self.claim(&lease);
-            let stored = self.store.update(renewed).await?;
+            let stored = self.store.update(renewed).await.inspect_err(|_| _ = self.tally.slowpath.inc())?;
             self.observe(stored);
             return Ok(true);
         }
@@ -279,6 +332,7 @@ impl LeaderElector {
 
     /// Leaves the lease without a holder and with the shortest duration, as client-go does.
     async fn release(&mut self) {
+        self.tally.master.set(0);
         let Some((mut lease, _)) = self.observed.take() else { return };
         if holder(&lease) != Some(self.config.identity.as_str()) {
             return;
@@ -384,6 +438,41 @@ mod tests {
         assert_eq!(*a.borrow(), Leadership::Leading);
         secs(4).await;
         assert_eq!(*a.borrow(), Leadership::Lost);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_written_after_the_lease() {
+        let (store, fence) = (Memory::default(), Fence::default());
+        let elector =
+            LeaderElector::with_store(Box::new(store.clone()), Config::new("kube-system", "test", "a"));
+        tokio::spawn(elector.fence(&fence).run(CancellationToken::new()));
+        secs(60).await;
+        assert!(fence.is_open(), "each renewal opens it anew");
+        // As a process finds itself that was stopped: its timers have not run, and it is much later.
+        fence.renewed(Instant::now() - Duration::from_secs(20), Duration::from_secs(15));
+        assert!(!fence.is_open());
+        secs(3).await;
+        assert!(fence.is_open());
+        store.0.lock().2 = true;
+        secs(13).await;
+        assert!(!fence.is_open(), "leadership lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn monitoring_sees_who_leads() {
+        let (store, metrics) = (Memory::default(), Metrics::new());
+        let elector =
+            LeaderElector::with_store(Box::new(store.clone()), Config::new("kube-system", "test", "a"));
+        let elector = elector.metrics(&metrics);
+        let shows = |line: &str| metrics.encode().lines().any(|l| l == line);
+        assert!(shows("leader_election_master_status{name=\"test\"} 0"));
+        tokio::spawn(elector.run(CancellationToken::new()));
+        secs(3).await;
+        assert!(shows("leader_election_master_status{name=\"test\"} 1"));
+        store.0.lock().2 = true;
+        secs(13).await;
+        assert!(shows("leader_election_master_status{name=\"test\"} 0"), "{}", metrics.encode());
+        assert!(!shows("leader_election_slowpath_total{name=\"test\"} 0"), "{}", metrics.encode());
     }
 
     #[test]

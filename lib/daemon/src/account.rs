@@ -61,6 +61,7 @@ impl Account {
             server_name: None,
             namespace: std::fs::read_to_string(file("namespace")).unwrap_or_else(|_| "default".into()),
             anonymous: Arc::default(),
+            fence: None,
         };
         let token = Some(Token::File(token.context("the account's token")?));
         Ok(Self { target, token, identity: None, kubeconfig: None })

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 
 use crate::cert::{Reloading, certified_key, root_store};
+use crate::fence::Fence;
 use crate::kubeconfig::{self, User, decode};
 use crate::trust::AnyServer;
 
@@ -55,12 +56,21 @@ pub struct Target {
     pub(crate) namespace: String,
     /// Connections shared by all clients without a certificate: what they show is in each request.
     pub(crate) anonymous: Arc<OnceLock<Pools>>,
+    /// What holds writes back once leadership is gone.
+    pub(crate) fence: Option<Fence>,
 }
 
 impl Target {
     /// The API server's address.
     pub fn server(&self) -> &Uri {
         &self.server
+    }
+
+    /// The same for clients that write only while `fence` is open.
+    #[must_use]
+    pub fn fenced(mut self, fence: &Fence) -> Self {
+        self.fence = Some(fence.clone());
+        self
     }
 
     /// The CA bundle the server is trusted by, PEM.
@@ -71,13 +81,27 @@ impl Target {
 
 /// A client for the current context of the kubeconfig at `path`. `user_agent` is sent as it is.
 pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Client> {
+    made(path, user_agent, None).await
+}
+
+/// As [`from_kubeconfig`], for who acts as a leader: requests that change something fail once `fence` is closed. Those of
+/// plug-in credentials are not held back.
+///
+/// # Errors
+/// As [`from_kubeconfig`].
+pub async fn fenced(path: &Path, user_agent: &str, fence: &Fence) -> Result<kube::Client> {
+    made(path, user_agent, Some(fence)).await
+}
+
+async fn made(path: &Path, user_agent: &str, fence: Option<&Fence>) -> Result<kube::Client> {
     crate::init_crypto();
     let what = || format!("kubeconfig {}", path.display());
     let resolved = kubeconfig::read(path).with_context(what)?;
     if resolved.user.exec.is_some() || resolved.user.auth_provider.is_some() {
         return foreign(path).await.with_context(what);
     }
-    let target = target(path).with_context(what)?;
+    let mut target = target(path).with_context(what)?;
+    target.fence = fence.cloned();
     build(target, identity(path, &resolved.user)?, token(&resolved.user)?, user_agent).with_context(what)
 }
 
@@ -139,6 +163,7 @@ pub fn target(path: &Path) -> Result<Target> {
         server_name: cluster.tls_server_name,
         namespace: resolved.namespace.unwrap_or_else(|| "default".into()),
         anonymous: Arc::default(),
+        fence: None,
     })
 }
 
@@ -399,8 +424,16 @@ impl tower::Service<Request<Body>> for Service {
     }
 }
 
+/// A request that changes something, while another may be the leader.
+fn held_back(fence: Option<&Fence>, method: &Method) -> bool {
+    !method.is_safe() && fence.is_some_and(|f| !f.is_open())
+}
+
 impl Shared {
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        if held_back(self.target.fence.as_ref(), request.method()) {
+            return Err(anyhow!("not the leader any more").into());
+        }
         let uri = request.uri().clone();
         match tokio::time::timeout(CALL_DEADLINE, self.pools().normal.request(request)).await {
             Ok(answer) => Ok(answer?),
@@ -458,6 +491,15 @@ mod tests {
             [Some(1), Some(10), Some(2)]
         );
         assert_eq!([answer(429, None), answer(409, Some("1")), answer(429, Some("soon"))], [None; 3]);
+    }
+
+    #[test]
+    fn a_former_leader_may_read() {
+        let fence = Fence::default();
+        let held = |fence| [Method::GET, Method::POST, Method::DELETE].map(|m| held_back(fence, &m));
+        assert_eq!([held(None), held(Some(&fence))], [[false; 3]; 2]);
+        fence.close();
+        assert_eq!([held(None), held(Some(&fence))], [[false; 3], [false, true, true]]);
     }
 
     #[test]

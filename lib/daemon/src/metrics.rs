@@ -24,7 +24,8 @@ impl Metrics {
 
     /// Adds a metric and returns a handle to it. For counters leave out the `_total` ending.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
-        self.registry.lock().register(name, help, metric.clone());
+        // The registry ends every help with a full stop.
+        self.registry.lock().register(name, help.trim_end_matches('.'), metric.clone());
         metric
     }
 
@@ -97,12 +98,13 @@ mod tests {
     #[test]
     fn counters_are_typed_by_their_sample_name() {
         let metrics = Metrics::new();
-        let counter: Counter = metrics.register("syncs", "Syncs so far", Counter::default());
+        let counter: Counter = metrics.register("syncs", "Syncs so far.", Counter::default());
         let gauge: Gauge = metrics.register("depth", "Depth", Gauge::default());
         counter.inc_by(3);
         gauge.set(7);
         let text = metrics.encode();
         assert!(text.contains("# TYPE syncs_total counter\nsyncs_total 3\n"), "{text}");
+        assert!(text.contains("# HELP syncs_total Syncs so far.\n"), "{text}");
         assert!(text.contains("depth 7\n") && !text.contains("# EOF"));
         assert!(text.contains("\nprocess_resident_memory_bytes "));
     }

@@ -1,6 +1,7 @@
 //! The KubeSchedulerConfiguration file, v1: read, checked as a whole, with every fault named by its path.
 
 pub mod args;
+pub mod election;
 pub mod extenders;
 pub mod fault;
 pub mod points;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use crate::extender::Extender;
 use crate::framework::profile::Profile;
 use crate::plugins;
+use election::Election;
 use fault::Reader;
 
 const VERSION: &str = "kubescheduler.config.k8s.io/v1";
@@ -24,8 +26,8 @@ const KIND: &str = "KubeSchedulerConfiguration";
 pub struct Configuration {
     /// A kubeconfig named in the file.
     pub kubeconfig: Option<PathBuf>,
-    /// Whether to stand for election, if the file says so.
-    pub leader_elect: Option<bool>,
+    /// How to stand for election.
+    pub election: Election,
     /// The first pause after a refusal, and the longest.
     pub backoff: (Duration, Duration),
     /// By scheduler name.
@@ -38,7 +40,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             kubeconfig: None,
-            leader_elect: None,
+            election: Election::default(),
             backoff: (Duration::from_secs(1), Duration::from_secs(10)),
             profiles: vec![plugins::default_profile()],
             extenders: Vec::new(),
@@ -98,12 +100,13 @@ impl Configuration {
         }
         let percentage = percentage(r);
         let backoff = backoff(r);
-        let (kubeconfig, leader_elect) = connection(r);
+        let kubeconfig = connection(r);
+        let election = Election::read(r);
         let extenders = extenders::read(r);
         let ignored = extenders.iter().flat_map(|e| &e.resources).filter(|(_, ignored)| **ignored);
         let ignored: Vec<String> = ignored.map(|(name, _)| name.clone()).collect();
         let profiles = profiles::read(r, percentage.unwrap_or(0), &ignored);
-        Self { kubeconfig, leader_elect, backoff, profiles, extenders }
+        Self { kubeconfig, election, backoff, profiles, extenders }
     }
 }
 
@@ -130,26 +133,10 @@ fn backoff(r: &mut Reader<'_>) -> (Duration, Duration) {
     (seconds(first), seconds(longest))
 }
 
-fn connection(r: &mut Reader<'_>) -> (Option<PathBuf>, Option<bool>) {
-    let mut kubeconfig = None;
-    if let Some(mut c) = r.child("clientConnection") {
-        c.known(&["kubeconfig", "acceptContentTypes", "contentType", "qps", "burst"]);
-        kubeconfig = c.text("kubeconfig").filter(|s| !s.is_empty()).map(PathBuf::from);
-    }
-    let mut elect = None;
-    if let Some(mut e) = r.child("leaderElection") {
-        e.known(&[
-            "leaderElect",
-            "leaseDuration",
-            "renewDeadline",
-            "retryPeriod",
-            "resourceLock",
-            "resourceName",
-            "resourceNamespace",
-        ]);
-        elect = e.bool("leaderElect");
-    }
-    (kubeconfig, elect)
+fn connection(r: &mut Reader<'_>) -> Option<PathBuf> {
+    let mut c = r.child("clientConnection")?;
+    c.known(&["kubeconfig", "acceptContentTypes", "contentType", "qps", "burst"]);
+    c.text("kubeconfig").filter(|s| !s.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
@@ -20,6 +21,8 @@ use crate::schedule::{Decision, Scheduler, candidates, nominate, take};
 
 /// The best score of an extender.
 const THEIR_MAX: i64 = 10;
+/// Milliseconds to wait for a whole pod, look by look.
+const BEHIND: [u64; 6] = [10, 20, 40, 80, 160, 320];
 
 /// What the filters of plugins and extenders left, by name.
 struct Left {
@@ -31,7 +34,7 @@ struct Left {
 
 impl Scheduler {
     pub(crate) async fn decide_with_extenders(&self, profile: &Profile, queued: &Queued) -> Decision {
-        let Some(pod) = self.whole_pod(&queued.pod) else {
+        let Some(pod) = self.whole_pod_soon(&queued.pod).await else {
             return Decision::Failed(anyhow!("pod {} is gone", queued.pod.key()));
         };
         let mut left = self.filter_by_plugins(profile, &queued.pod);
@@ -51,6 +54,20 @@ impl Scheduler {
         let chance = state.draw();
         let slot = profile.best(&queued.pod, state.all(), &slots, &extra, &mut |n| chance % n.max(1));
         take(profile, queued, &mut state, slot)
+    }
+
+    /// Whole objects come by a watch of their own, which may be a little behind the one that woke the scheduler.
+    async fn whole_pod_soon(&self, pod: &PodInfo) -> Option<Arc<Pod>> {
+        for wait in BEHIND {
+            if let Some(whole) = self.whole_pod(pod) {
+                return Some(whole);
+            }
+            if !self.state.lock().wants_node(&pod.uid) {
+                return None;
+            }
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+        }
+        self.whole_pod(pod)
     }
 
     fn whole_pod(&self, pod: &PodInfo) -> Option<Arc<Pod>> {

@@ -96,6 +96,14 @@ fn generated_labels(job: &Value, spec: &Value, path: &At<'_>, errs: &mut Errs) {
             Some(_) => {}
         }
     }
+    let made = ["", "batch.kubernetes.io/"].into_iter().flat_map(|prefix| {
+        let label = |key: &str, value: &str| (format!("{prefix}{key}"), json!(value));
+        [label("controller-uid", uid), label("job-name", name_of(job))]
+    });
+    let made = json!({"labels": made.collect::<serde_json::Map<_, _>>()});
+    if let Some(selector) = get(spec, "selector").filter(|sel| !labels::matches(sel, &made)) {
+        errs.invalid(&At::ROOT.f("spec.selector"), selector.clone(), "`selector` not auto-generated");
+    }
 }
 
 const COUNTS: &[Row] = &[

@@ -56,6 +56,12 @@ fn workloads() {
         "#]],
         ),
         (
+            "{apiVersion: batch/v1, kind: Job, metadata: {name: j, uid: u}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+            expect![[r#"
+            spec.selector: Invalid value: {"matchLabels":{"a":"b","batch.kubernetes.io/controller-uid":"u"}}: `selector` not auto-generated
+        "#]],
+        ),
+        (
             "{apiVersion: batch/v1, kind: CronJob, metadata: {name: this-name-is-longer-than-fifty-two-characters-which-is-bad}, spec: {schedule: 'TZ=UTC 61 * * * *', timeZone: Nowhere/Land, jobTemplate: {spec: {manualSelector: true, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}}}",
             expect![[r#"
             metadata.name: Invalid value: "this-name-is-longer-than-fifty-two-characters-which-is-bad": must be no more than 52 characters

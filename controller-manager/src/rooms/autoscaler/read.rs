@@ -225,20 +225,24 @@ impl Reader {
         match tokio::time::timeout(DEADLINE, self.client.request::<T>(request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status))) => {
-                let told = status.reason != "Failed to parse error data" && !status.message.is_empty();
-                Err(match status.code {
-                    404 if !told || status.details.as_ref().is_none_or(|d| d.name.is_empty()) => {
-                        format!("the server could not find the requested resource ({what})")
-                    }
-                    503 => format!("the server is currently unable to handle the request ({what})"),
-                    _ => status.message.clone(),
-                })
+                let told = status.reason != "Failed to parse error data";
+                Err(refusal(status.code, status.message.as_str(), told, what))
             }
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => {
                 Err(format!("the server was unable to return a response in the time allotted ({what})"))
             }
         }
+    }
+}
+
+/// A refusal as client-go words it: what the server `told`, unless that says no more than its code.
+fn refusal(code: u16, message: &str, told: bool, what: &str) -> String {
+    const NOT_FOUND: &str = "the server could not find the requested resource";
+    match code {
+        404 if !told || message.is_empty() || message == NOT_FOUND => format!("{NOT_FOUND} ({what})"),
+        503 => format!("the server is currently unable to handle the request ({what})"),
+        _ => message.to_string(),
     }
 }
 

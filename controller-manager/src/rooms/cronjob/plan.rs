@@ -18,6 +18,8 @@ use crate::rooms::job::{finished, holds};
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// More missed times than this are worth a warning.
 const MANY: i64 = 100;
+/// Two times that are none, or the same.
+const TOO_CLOSE: &str = "time difference between two schedules is less than 1 second";
 /// Looked at this long after the hour: clocks differ.
 const DELAY: SignedDuration = SignedDuration::from_millis(100);
 
@@ -209,14 +211,18 @@ fn due(
         from = from.max(earliest);
     }
     let mut due = Due { since: from, latest: None, missed: false, many: false };
-    let Some(first) = schedule.next(from, zone).filter(|t| *t <= now) else { return Ok(due) };
+    // A day that never comes (the 30th of February) is no schedule.
+    let first = schedule.next(from, zone).ok_or(TOO_CLOSE)?;
+    if first > now {
+        return Ok(due);
+    }
     let Some(second) = schedule.next(first, zone).filter(|t| *t <= now) else {
         due.latest = Some(first);
         return Ok(due);
     };
     let gap = second.duration_since(first).as_secs();
     if gap < 1 {
-        return Err("time difference between two schedules is less than 1 second".into());
+        return Err(TOO_CLOSE.into());
     }
     let count = now.duration_since(first).as_secs() / gap + 1;
     (due.missed, due.many) = (true, count > MANY);

@@ -248,6 +248,13 @@ fn mistakes_are_told() {
     "#]],
     );
     check(
+        "schedule: '0 0 30 2 *'",
+        "",
+        expect![[r#"
+        event Warning InvalidSchedule: invalid schedule: 0 0 30 2 * : time difference between two schedules is less than 1 second
+    "#]],
+    );
+    check(
         "schedule: '* * * * *', timeZone: Mars/Olympus",
         "",
         expect![[r#"

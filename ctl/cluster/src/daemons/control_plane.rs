@@ -115,7 +115,10 @@ pub fn controller_manager(cluster: &ClusterConfiguration, signs: bool) -> Daemon
 
 /// The scheduler.
 pub fn scheduler(cluster: &ClusterConfiguration) -> Daemon {
-    let args = kubeconfigs(paths::SCHEDULER_CONF).with(&cluster.scheduler.extra_args);
+    // Upstream's looks the authority up in the cluster; who asks for metrics with a certificate is to be known here too.
+    let args = kubeconfigs(paths::SCHEDULER_CONF)
+        .set("client-ca-file", format!("{}/ca.crt", cluster.certificates_dir))
+        .with(&cluster.scheduler.extra_args);
     daemon(SCHEDULER, SCHEDULER, args.list(), &cluster.scheduler.extra_envs, &[API_SERVER])
 }
 

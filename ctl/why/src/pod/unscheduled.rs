@@ -83,7 +83,8 @@ fn one_claim(case: &Case<'_>, name: &str, found: Option<&Value>) -> Option<Reaso
     }
     match dig::text(object, "status.phase") {
         "Bound" => None,
-        _ if claim::waits_for_pod(case.facts, object) => None,
+        // Once a node is chosen the pod waits for the claim, no more the claim for the pod.
+        _ if claim::waits_for_pod(case.facts, object) && claim::selected_node(object).is_none() => None,
         phase => {
             let cause = claim::explain(&case.about(object)).reasons.into_iter().next();
             let why = cause.as_ref().map(|r| format!(": {}", r.sentence)).unwrap_or_default();
