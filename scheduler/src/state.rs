@@ -33,7 +33,23 @@ pub struct State {
     next_start: usize,
     /// The state of the generator that breaks ties.
     chance: u64,
+    /// Looks over every choice.
+    #[cfg(test)]
+    pub witness: Option<Witness>,
 }
+
+/// What a choice was.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Assumed,
+    Nominated,
+    Refused,
+}
+
+/// Is told of every choice before it takes effect.
+#[cfg(test)]
+pub type Witness = Box<dyn FnMut(&mut State, Moment, &PodInfo, &str) + Send>;
 
 /// Whether an event could change the refusal of a pod.
 fn hint(
@@ -75,6 +91,16 @@ impl State {
             waiting: AHashMap::new(),
             next_start: 0,
             chance: rand::random(),
+            #[cfg(test)]
+            witness: None,
+        }
+    }
+
+    #[cfg(test)]
+    fn tell(&mut self, moment: Moment, pod: &PodInfo, node: &str) {
+        if let Some(mut witness) = self.witness.take() {
+            witness(self, moment, pod, node);
+            self.witness = Some(witness);
         }
     }
 
@@ -188,14 +214,18 @@ impl State {
             }
             return;
         }
+        let profile = self.profiles.iter().find(|p| p.name == pod.scheduler);
         match &pod.nominated {
             Some(node) => self.all.nominate(pod.clone(), node),
-            None if self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) => {
+            // What another scheduler means to do is known from the pod alone.
+            None if profile.is_none()
+                || self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) =>
+            {
                 self.all.withdraw(&pod.uid);
             }
             None => {}
         }
-        let Some(profile) = self.profiles.iter().find(|p| p.name == pod.scheduler) else { return };
+        let Some(profile) = profile else { return };
         if pod.deleting {
             return self.pod_gone(&pod.uid, now);
         }
@@ -245,6 +275,12 @@ impl State {
         self.placed.iter().map(|(uid, p)| (uid.clone(), (p.node.clone(), p.assumed))).collect()
     }
 
+    /// How many pods are known to want a node.
+    #[cfg(test)]
+    pub fn wanting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether the pod still wants a node.
     pub fn wants_node(&self, uid: &str) -> bool {
         self.waiting.contains_key(uid)
@@ -252,6 +288,8 @@ impl State {
 
     /// A pod for which others were pushed away: its place is kept among the nominated.
     pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str) {
+        #[cfg(test)]
+        self.tell(Moment::Nominated, pod, node);
         if self.waiting.contains_key(&pod.uid) {
             self.all.nominate(pod.clone(), node);
         }
@@ -260,6 +298,8 @@ impl State {
     /// Counts the pod on the chosen node before the API server knows. From now on it can only fail by an error, so that it need not
     /// be told what happens meanwhile.
     pub fn assume(&mut self, queued: &Queued, node: &str, now: Instant) {
+        #[cfg(test)]
+        self.tell(Moment::Assumed, &queued.pod, node);
         self.all.withdraw(&queued.pod.uid);
         self.queue.done(&queued.pod.uid);
         self.place(queued.pod.clone(), node, true);
@@ -280,6 +320,8 @@ impl State {
         held: bool,
         now: Instant,
     ) {
+        #[cfg(test)]
+        self.tell(Moment::Refused, &queued.pod.clone(), "");
         if let Some(pod) = self.waiting.get(&queued.pod.uid) {
             queued.pod = pod.clone();
         }
@@ -363,6 +405,21 @@ mod tests {
         let other = PodInfo::of(&pod_object("p", json!({"schedulerName": "mine"})));
         s.pod_seen(Arc::new(other), now);
         assert!(s.queue().pop(now).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_kept_by_another_scheduler_is_given_up_when_it_says_so() {
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        let meant = |node: Option<&str>| {
+            let mut pod = PodInfo::of(&pod_object("p", json!({"schedulerName": "mine"})));
+            pod.nominated = node.map(Into::into);
+            Arc::new(pod)
+        };
+        s.pod_seen(meant(Some("a")), now);
+        assert_eq!(s.all().nominated("a").len(), 1);
+        s.pod_seen(meant(None), now);
+        assert!(!s.all().has_nominated());
     }
 
     #[tokio::test(start_paused = true)]
