@@ -30,6 +30,8 @@ const WRITES: usize = 64;
 /// Waits between questions about a binding with no clear answer, and how often it is asked.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const ASKED: u32 = 20;
+/// How long the writes under way may take once the loop has ended.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 
@@ -102,12 +104,14 @@ impl Scheduler {
         let _ = self.whole.set(whole);
     }
 
-    /// Schedules until cancelled; then waits for the writes under way.
+    /// Schedules until cancelled; then waits for the writes under way, but not for ever: a server that does not answer must not
+    /// keep the next leader waiting.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         let mut flush = Instant::now() + FLUSH;
         while !token.is_cancelled() {
             // First leave to write, then the pod: what is decided is decided on what is known now.
-            let Ok(permit) = self.writes.clone().acquire_owned().await else { break };
+            let permit = token.run_until_cancelled(self.writes.clone().acquire_owned()).await;
+            let Some(Ok(permit)) = permit else { break };
             let (next, due) = self.next();
             let Some((queued, decision)) = next else {
                 drop(permit);
@@ -128,7 +132,9 @@ impl Scheduler {
             // Lets the caches' tasks run between two decisions on a machine with few processors.
             tokio::task::yield_now().await;
         }
-        let _ = self.writes.acquire_many(WRITES as u32).await;
+        if tokio::time::timeout(LAST_WRITES, self.writes.acquire_many(WRITES as u32)).await.is_err() {
+            tracing::warn!("writes are still under way at the end");
+        }
     }
 
     /// Takes the next pod and decides at once, unless extenders must be asked; else when there may be one.
