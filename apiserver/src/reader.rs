@@ -37,6 +37,11 @@ impl Reader {
         }
     }
 
+    /// Where the value of a selectable path of a resource stands in `Entry::values`.
+    pub fn value_index(&self, group_resource: &str, path: &str) -> Option<usize> {
+        self.cache.collection(group_resource)?.value_index(path)
+    }
+
     /// A receiver that wakes with the newest revision of a resource whenever an object of it changes.
     pub fn changed(&self, group_resource: &str) -> Option<tokio::sync::watch::Receiver<u64>> {
         Some(self.cache.collection(group_resource)?.changed())

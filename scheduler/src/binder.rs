@@ -9,6 +9,7 @@ use control::events::Recorder;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::framework::message::Refusal;
@@ -76,6 +77,10 @@ impl Binder {
 
     /// Says that an extender wrote the choice.
     pub fn bound(&self, pod: &PodInfo, node: &str) {
+        // In a flood most are dropped: then they are not put together first.
+        if self.events.get(&pod.scheduler).is_none_or(|events| !events.has_room()) {
+            return;
+        }
         let message = format!("Successfully assigned {} to {node}", pod.key());
         self.event(&pod.scheduler, pod, "Scheduled", message);
     }
@@ -146,12 +151,38 @@ impl Binder {
     }
 }
 
-fn binding(pod: &PodInfo, node: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Binding",
-        "metadata": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
-    })
+/// A v1 Binding.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Binding<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Named<'a>,
+    target: Target<'a>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    uid: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Target<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    name: &'a str,
+}
+
+fn binding<'a>(pod: &'a PodInfo, node: &'a str) -> Binding<'a> {
+    Binding {
+        api_version: "v1",
+        kind: "Binding",
+        metadata: Named { name: &pod.name, namespace: &pod.namespace, uid: &pod.uid },
+        target: Target { api_version: "v1", kind: "Node", name: node },
+    }
 }
 
 fn condition(pod: &PodInfo, reason: &str, message: &str, nominated: Option<&str>) -> Value {

@@ -61,7 +61,8 @@ pub struct Extender {
 impl Extender {
     /// Whether this pod is its business.
     pub fn concerns(&self, pod: &PodInfo) -> bool {
-        self.resources.is_empty() || pod.request.scalar.keys().any(|name| self.resources.contains_key(name))
+        self.resources.is_empty()
+            || pod.request.scalar.iter().any(|(name, _)| self.resources.contains_key(name))
     }
 
     /// The address of a verb.

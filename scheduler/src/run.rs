@@ -15,6 +15,7 @@ use daemon::metrics::Metrics;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
@@ -86,8 +87,15 @@ async fn assemble(
 }
 
 async fn act(caches: &Caches, scheduler: Arc<Scheduler>, token: &CancellationToken) {
-    if token.run_until_cancelled(caches.synced()).await.is_some() {
-        scheduler.run(token.clone()).await;
+    if token.run_until_cancelled(caches.synced()).await.is_none() {
+        return;
+    }
+    // On a worker of the runtime: what the loop starts is then taken up without waking another thread.
+    let mut running = JoinSet::new();
+    running.spawn(scheduler.run(token.clone()));
+    match running.join_next().await {
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => {}
     }
 }
 

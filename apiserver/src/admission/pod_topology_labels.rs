@@ -38,11 +38,9 @@ impl Plugin for PodTopologyLabels {
 
 /// The labels stand on the binding; whoever binds puts them on the pod.
 fn copy(binding: &mut Value, objects: &dyn Lookup) {
-    let Some(node) = objects.get("nodes", "", text(binding, "/target/name")) else { return };
-    for key in LABELS {
-        if let Some(value) = machinery::meta::label(&node, key) {
-            machinery::meta::set_label(binding, key, value);
-        }
+    let labels = objects.labels("nodes", "", text(binding, "/target/name"));
+    for (key, value) in labels.iter().filter(|(key, _)| LABELS.contains(&&**key)) {
+        machinery::meta::set_label(binding, key, value);
     }
 }
 

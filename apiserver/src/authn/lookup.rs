@@ -19,6 +19,14 @@ pub trait Lookup: Send + Sync {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All objects of a namespace, or of all when it is empty.
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
+    /// Labels of one object.
+    fn labels(&self, resource: &str, namespace: &str, name: &str) -> Vec<(Box<str>, Box<str>)> {
+        let object = self.get(resource, namespace, name);
+        let labels = object.as_deref().and_then(machinery::meta::labels);
+        let pair =
+            |(key, value): (&String, &Value)| Some((Box::from(key.as_str()), Box::from(value.as_str()?)));
+        labels.into_iter().flatten().filter_map(pair).collect()
+    }
     /// Waits until everything stored by now is seen; not for long.
     async fn caught_up(&self) {}
 }
@@ -46,6 +54,10 @@ impl Lookup for Reader {
 
     fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
         Reader::list(self, resource, namespace).iter().map(|e| value_of(resource, e)).collect()
+    }
+
+    fn labels(&self, resource: &str, namespace: &str, name: &str) -> Vec<(Box<str>, Box<str>)> {
+        Reader::get(self, resource, namespace, name).map(|e| e.labels.to_vec()).unwrap_or_default()
     }
 
     async fn caught_up(&self) {

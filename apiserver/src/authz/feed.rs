@@ -26,6 +26,7 @@ pub fn rbac(reader: &Reader, index: &Arc<Index>) {
 
 /// Feeds whatever leads from a node to other objects to the node graph.
 pub fn graph(reader: &Reader, graph: &Arc<Graph>) {
+    let node_at = reader.value_index("pods", "spec.nodeName");
     let watched = [
         ("pods", Vertex::Pod),
         ("persistentvolumes", Vertex::Volume),
@@ -35,25 +36,35 @@ pub fn graph(reader: &Reader, graph: &Arc<Graph>) {
     for (resource, vertex) in watched {
         let graph = graph.clone();
         reader.observe(resource, move |change: &Change| match (&change.new, &change.old) {
-            (Some(entry), old) => put(&graph, vertex, entry, old.as_deref()),
+            (Some(entry), old) if vertex == Vertex::Pod => put_pod(&graph, node_at, entry, old.as_deref()),
+            (Some(entry), _) if vertex == Vertex::Volume => graph.put_volume(&entry.parse()),
+            (Some(entry), _) => graph.put_owned(vertex, &entry.parse()),
             (None, Some(old)) => graph.remove(vertex, old.namespace(), old.name()),
             (None, None) => {}
         });
     }
 }
 
-fn put(graph: &Graph, vertex: Vertex, entry: &Entry, old: Option<&Entry>) {
-    match vertex {
-        Vertex::Pod if same_needs(entry, old) => {}
-        Vertex::Pod => graph.put_pod(&entry.parse()),
-        Vertex::Volume => graph.put_volume(&entry.parse()),
-        v => graph.put_owned(v, &entry.parse()),
+fn put_pod(graph: &Graph, node_at: Option<usize>, entry: &Entry, old: Option<&Entry>) {
+    let node = |e: &Entry| node_at.and_then(|at| e.values.get(at)).cloned().unwrap_or_default();
+    let now = node(entry);
+    match old.map(node).unwrap_or_default() {
+        before if before.is_empty() && now.is_empty() => return,
+        before if before == now && same_needs(entry, old) => return,
+        _ => {}
+    }
+    match entry.parse_as() {
+        Ok(pod) => graph.put_pod(&pod),
+        Err(error) => {
+            tracing::error!(pod = &**entry.key(), %error, "a pod can't be read: its node may read nothing for it");
+            graph.remove(Vertex::Pod, entry.namespace(), entry.name());
+        }
     }
 }
 
 /// The parts of a pod that change what it needs once it has a node.
 #[derive(serde::Deserialize, PartialEq, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Shape {
     metadata: ShapeMeta,
     spec: ShapeSpec,
@@ -69,7 +80,6 @@ struct ShapeMeta {
 #[derive(serde::Deserialize, PartialEq, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct ShapeSpec {
-    node_name: String,
     ephemeral_containers: Value,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
-use super::scan::{Wanted, scan};
+use super::scan::{Wanted, object_length, scan};
 
 /// What a watch event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +146,12 @@ impl Entry {
         &self.frame[self.event.frame_start().len()..self.frame.len() - FRAME_END.len()]
     }
 
+    /// The JSON of its metadata.
+    pub fn metadata_json(&self) -> &[u8] {
+        let json = &self.json()[self.version_at - VERSION_KEY.len() - 1..];
+        &json[..object_length(json)]
+    }
+
     /// The same, sharing the buffer.
     pub fn json_bytes(&self) -> Bytes {
         self.frame.slice(self.event.frame_start().len()..self.frame.len() - FRAME_END.len())
@@ -219,7 +225,9 @@ mod tests {
             br#"{"metadata":{"resourceVersion":"12","name":"a","namespace":"ns"},"data":{}}"#
         );
         assert_eq!((one.namespace(), one.name()), ("ns", "a"));
+        assert_eq!(one.metadata_json(), br#"{"resourceVersion":"12","name":"a","namespace":"ns"}"#);
         let empty = entry(EventType::Added, r#"{"metadata":{}}"#);
+        assert_eq!(empty.metadata_json(), br#"{"resourceVersion":"12"}"#);
         assert_eq!(empty.json(), br#"{"metadata":{"resourceVersion":"12"}}"#);
         let stale = entry(EventType::Added, "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"3\"}}\n");
         assert_eq!(stale.json(), br#"{"metadata":{"resourceVersion":"12","name":"a"}}"#);

@@ -82,6 +82,12 @@ pub fn scan<'a>(json: &'a [u8], wanted: &Wanted) -> Result<Found<'a>, String> {
     Ok(found)
 }
 
+/// How many bytes the object (or list) takes that `json` begins with; all of them if it does not end.
+pub fn object_length(json: &[u8]) -> usize {
+    let mut skim = Skim { bytes: json, at: 0 };
+    skim.skip_nested().map_or(json.len(), |()| skim.at)
+}
+
 struct Skim<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -1,16 +1,21 @@
 //! pods/binding: puts a pod on a node.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::StatusCode;
 use machinery::field::{FieldError, Path};
 use machinery::status::Status;
 use machinery::{meta, time};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::admit::Admission;
-use super::current::{Current, Written, write};
+use super::current::{Written, entry_of, stored, write_bytes};
+use super::members::Members;
 use super::negotiate::Format;
 use super::{Target, encode};
 use crate::admission::Operation;
+use crate::cache::Entry;
 use crate::http::Response;
 use crate::request::Ctx;
 
@@ -53,64 +58,98 @@ fn check(target: &Target, binding: &Value) -> Result<(), Status> {
 }
 
 async fn bind(ctx: &Ctx, target: &Target, binding: &Value) -> Result<(), Status> {
-    let mut current = Current::load(ctx, target).await?.ok_or_else(|| target.not_found())?;
+    let cached = target.stored()?.get(&target.namespace, &target.name);
+    let mut cache_may_lag = cached.is_some();
+    let mut pod = match cached {
+        Some(pod) => pod,
+        None => in_store(ctx, target).await?,
+    };
     for _ in 0..TRIES {
-        let mut pod = match bound(target, &current.value, binding) {
-            Ok(pod) => pod,
-            Err(status) if current.cached => {
-                current = Current::fetch(ctx, target).await?.ok_or_else(|| target.not_found())?;
-                bound(target, &current.value, binding).map_err(|_| status)?
+        let bytes = match bound(target, &pod, binding) {
+            Err(_) if std::mem::take(&mut cache_may_lag) => {
+                pod = in_store(ctx, target).await?;
+                continue;
             }
-            Err(status) => return Err(status),
+            outcome => outcome?,
         };
-        match write(ctx, target, &mut pod, current.entry.rv, None).await? {
+        match write_bytes(ctx, target, bytes, pod.rv, None).await? {
             Written::Done(_) => return Ok(()),
-            Written::Conflict(Some(kv)) => current = Current::from_kv(target, &kv)?,
+            Written::Conflict(Some(kv)) => pod = Arc::new(entry_of(target, &kv)?),
             Written::Conflict(None) => return Err(target.not_found()),
         }
     }
     Err(target.conflict("the pod is being modified by others; please try again"))
 }
 
-/// The pod as it is once bound; Conflict when it can't be.
-fn bound(target: &Target, pod: &Value, binding: &Value) -> Result<Value, Status> {
-    let node = binding["target"]["name"].as_str().unwrap_or("");
-    let conflict = |why: String| Err(Status::conflict("", "pods/binding", &target.name, why));
-    let (uid, version) = (meta::uid(binding), meta::resource_version(binding));
-    if !uid.is_empty() && uid != meta::uid(pod) {
-        return conflict(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            meta::uid(pod)
-        ));
+async fn in_store(ctx: &Ctx, target: &Target) -> Result<Arc<Entry>, Status> {
+    let kv = stored(ctx, target).await?.ok_or_else(|| target.not_found())?;
+    Ok(Arc::new(entry_of(target, &kv)?))
+}
+
+/// The pod as it is stored once bound; Conflict when it can't be.
+fn bound(target: &Target, pod: &Entry, binding: &Value) -> Result<Bytes, Status> {
+    let mut whole = Members::of(pod.json())?;
+    let (mut metadata, mut spec) = (whole.open("metadata")?, whole.open("spec")?);
+    unbound(target, pod, &metadata, &spec, binding)?;
+    spec.set("nodeName", &binding["target"]["name"])?;
+    metadata.remove("resourceVersion");
+    for (member, added) in [("annotations", meta::annotations(binding)), ("labels", meta::labels(binding))] {
+        merge(&mut metadata, member, added)?;
     }
-    if !version.is_empty() && version != meta::resource_version(pod) {
-        return conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
-            meta::resource_version(pod)
-        ));
-    }
-    if meta::deletion_timestamp(pod).is_some() {
-        return conflict(format!("pod {} is being deleted, cannot be assigned to a host", target.name));
-    }
-    if let Some(assigned) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
-        return conflict(format!("pod {} is already assigned to node {assigned:?}", target.name));
-    }
-    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
-        return conflict(format!("pod {} has non-empty .spec.schedulingGates", target.name));
-    }
-    let mut pod = pod.clone();
-    pod["spec"]["nodeName"] = node.into();
-    for (key, value) in meta::annotations(binding).into_iter().flatten() {
-        meta::set_annotation(&mut pod, key, value.as_str().unwrap_or_default());
-    }
-    for (key, value) in meta::labels(binding).into_iter().flatten() {
-        meta::set_label(&mut pod, key, value.as_str().unwrap_or_default());
-    }
-    if let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) {
+    let mut status = json!({"status": whole.value("status")});
+    if let Some(status) = status["status"].as_object_mut() {
         status.remove("nominatedNodeName");
     }
-    set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}));
-    Ok(pod)
+    set_condition(&mut status, json!({"type": "PodScheduled", "status": "True"}));
+    whole.set("metadata", &metadata)?;
+    whole.set("spec", &spec)?;
+    whole.set("status", &status["status"])?;
+    serde_json::to_vec(&whole).map(Bytes::from).map_err(Status::internal)
+}
+
+fn merge(metadata: &mut Members<'_>, member: &str, added: Option<&Map<String, Value>>) -> Result<(), Status> {
+    let Some(added) = added.filter(|a| !a.is_empty()) else { return Ok(()) };
+    let mut all = match metadata.value(member) {
+        Value::Object(all) => all,
+        _ => Map::new(),
+    };
+    all.extend(added.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().into())));
+    metadata.set(member, &all)
+}
+
+/// That the binding means this pod, and that the pod may still be put somewhere.
+fn unbound(
+    target: &Target,
+    pod: &Entry,
+    metadata: &Members<'_>,
+    spec: &Members<'_>,
+    binding: &Value,
+) -> Result<(), Status> {
+    let conflict = |why: String| Err(Status::conflict("", "pods/binding", &target.name, why));
+    let (uid, version) = (meta::uid(binding), meta::resource_version(binding));
+    if !uid.is_empty() && *uid != *pod.uid {
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            pod.uid
+        ));
+    }
+    if !version.is_empty() && version != pod.rv.to_string() {
+        return conflict(format!(
+            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            pod.rv
+        ));
+    }
+    if metadata.has("deletionTimestamp") {
+        return conflict(format!("pod {} is being deleted, cannot be assigned to a host", target.name));
+    }
+    let assigned = spec.text("nodeName");
+    if !assigned.is_empty() {
+        return conflict(format!("pod {} is already assigned to node {assigned:?}", target.name));
+    }
+    if spec.value("schedulingGates").as_array().is_some_and(|gates| !gates.is_empty()) {
+        return conflict(format!("pod {} has non-empty .spec.schedulingGates", target.name));
+    }
+    Ok(())
 }
 
 /// Puts a condition into a pod's status; its time changes only with its status.

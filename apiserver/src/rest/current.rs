@@ -44,8 +44,7 @@ impl Current {
 
     /// The object from the store.
     pub async fn fetch(ctx: &Ctx, target: &Target) -> Result<Option<Self>, Status> {
-        let read = ctx.app.storage.get(&target.key()?).await.map_err(|e| store_error(target, "get", &e))?;
-        read.kv.map(|kv| Self::from_kv(target, &kv)).transpose()
+        stored(ctx, target).await?.map(|kv| Self::from_kv(target, &kv)).transpose()
     }
 
     /// The object as found by a transaction.
@@ -58,6 +57,12 @@ impl Current {
         convert::from_stored(&mut value, target)?;
         Ok(Self { value, entry, cached })
     }
+}
+
+/// What the store has under the target's key.
+pub async fn stored(ctx: &Ctx, target: &Target) -> Result<Option<Kv>, Status> {
+    let read = ctx.app.storage.get(&target.key()?).await;
+    Ok(read.map_err(|e| store_error(target, "get", &e))?.kv)
 }
 
 /// Makes an entry of a stored value.
@@ -100,8 +105,19 @@ pub async fn write(
     expected: u64,
     ttl: Option<u64>,
 ) -> Result<Written, Status> {
-    let key = target.key()?;
     let bytes = stored_bytes(target, object)?;
+    write_bytes(ctx, target, bytes, expected, ttl).await
+}
+
+/// The same for an object that is encoded already, as it is to be stored.
+pub async fn write_bytes(
+    ctx: &Ctx,
+    target: &Target,
+    bytes: Bytes,
+    expected: u64,
+    ttl: Option<u64>,
+) -> Result<Written, Status> {
+    let key = target.key()?;
     let ttl = ttl.map(Duration::from_secs);
     let mut charge = ctx.charges.take();
     loop {

@@ -121,6 +121,12 @@ pub fn partial(object: &Value, format: &Format) -> Value {
     Value::Object(partial)
 }
 
+/// What the JSON of an entry's PartialObjectMetadata consists of: text before and behind its metadata.
+pub fn partial_frame(format: &Format) -> (String, &'static str) {
+    let version = &format.meta_version;
+    (format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":"#), "}")
+}
+
 /// A Table of objects. `include` is `includeObject` of the query.
 pub fn table(target: &Target, format: &Format, include: &str, objects: &[Value], list_meta: Value) -> Value {
     let mut table = codec::table::render(&target.resource, target.sub(), objects, include);

@@ -94,7 +94,10 @@ pub async fn list(
     let params = ListParams::from_query(query)?;
     let page = select(ctx, target, &params).await?;
     if format.is_plain() && !convert::is_foreign(target) {
-        return Ok(stream(target, page));
+        return Ok(stream(header_text(target, &page), page, None));
+    }
+    if format.is_plain_partial() && !convert::is_foreign(target) {
+        return Ok(stream(partial_header(&page, &format), page, Some(encode::partial_frame(&format))));
     }
     if format.encoding == Encoding::Protobuf && format.view == View::Whole {
         return protobuf(target, &page);
@@ -275,26 +278,33 @@ impl Token {
 }
 
 fn header_text(target: &Target, page: &Page) -> Vec<u8> {
-    let mut head = Vec::with_capacity(160);
-    head.extend_from_slice(b"{\"kind\":\"");
-    head.extend_from_slice(target.resource.list_kind.as_bytes());
-    head.extend_from_slice(b"\",\"apiVersion\":\"");
-    head.extend_from_slice(target.resource.api_version().as_bytes());
-    head.extend_from_slice(b"\",\"metadata\":");
-    head.extend_from_slice(page.meta().to_string().as_bytes());
-    head.extend_from_slice(b",\"items\":[");
-    head
+    list_head(&target.resource.list_kind, &target.resource.api_version(), page)
 }
 
+fn partial_header(page: &Page, format: &Format) -> Vec<u8> {
+    list_head("PartialObjectMetadataList", &format!("meta.k8s.io/{}", format.meta_version), page)
+}
+
+fn list_head(kind: &str, api_version: &str, page: &Page) -> Vec<u8> {
+    let meta = page.meta();
+    format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{meta},"items":["#).into_bytes()
+}
+
+/// What stands before and behind the metadata of each item; None when items go out whole.
+type Around = Option<(String, &'static str)>;
+
 /// The cached bytes of the entries, end to end.
-fn stream(target: &Target, page: Page) -> Response {
-    let head = header_text(target, &page);
+fn stream(head: Vec<u8>, page: Page, around: Around) -> Response {
     let commas = page.entries.len().saturating_sub(1);
-    let length =
-        head.len() + page.entries.iter().map(|e| e.json().len()).sum::<usize>() + commas + TAIL.len();
+    let item = |e: &Arc<Entry>| match &around {
+        Some((before, behind)) => before.len() + e.metadata_json().len() + behind.len(),
+        None => e.json().len(),
+    };
+    let length = head.len() + page.entries.iter().map(item).sum::<usize>() + commas + TAIL.len();
     let list = ListBody {
         head: Some(head),
         entries: page.entries.into_iter(),
+        around,
         first: true,
         tail: true,
         left: length as u64,
@@ -310,6 +320,7 @@ const TAIL: &[u8] = b"]}\n";
 struct ListBody {
     head: Option<Vec<u8>>,
     entries: std::vec::IntoIter<Arc<Entry>>,
+    around: Around,
     first: bool,
     tail: bool,
     left: u64,
@@ -333,7 +344,14 @@ impl ListBody {
             if !std::mem::replace(&mut self.first, false) {
                 piece.put_u8(b',');
             }
-            piece.put_slice(entry.json());
+            match &self.around {
+                Some((before, behind)) => {
+                    [before.as_bytes(), entry.metadata_json(), behind.as_bytes()]
+                        .iter()
+                        .for_each(|part| piece.put_slice(part));
+                }
+                None => piece.put_slice(entry.json()),
+            }
         }
         self.left -= (piece.len() as u64).min(self.left);
         Some(piece.freeze())

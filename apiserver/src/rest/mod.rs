@@ -23,6 +23,7 @@ pub mod delete;
 pub mod encode;
 pub mod eviction;
 pub mod list;
+pub mod members;
 pub mod metadata;
 pub mod negotiate;
 pub mod params;

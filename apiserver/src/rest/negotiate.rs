@@ -122,6 +122,11 @@ impl Format {
     pub fn is_plain(&self) -> bool {
         self.encoding == Encoding::Json && self.view == View::Whole && !self.pretty
     }
+
+    /// Compact JSON of the metadata alone.
+    pub fn is_plain_partial(&self) -> bool {
+        self.encoding == Encoding::Json && self.view == View::Partial && !self.pretty
+    }
 }
 
 fn encoding(media_type: &str) -> Option<Encoding> {

@@ -21,6 +21,7 @@ use super::negotiate::{Encoding, Format, View};
 use super::params::{ListParams, Query};
 use super::{Target, convert, encode};
 use crate::cache::collection::{Delivery, From, in_namespace};
+use crate::cache::entry::FRAME_END;
 use crate::cache::{Entry, EventType, Filter, Subscription};
 use crate::http::{Body, BoxError, Response};
 use crate::request::Ctx;
@@ -128,6 +129,12 @@ impl Encoder {
             let (api_version, kind) = (self.target.resource.api_version(), &self.target.resource.kind);
             let object = codec::proto::envelope(&message, &api_version, kind);
             return Ok(frame_proto(seen.as_str(), &object));
+        }
+        if self.format.is_plain_partial() && !convert::is_foreign(&self.target) {
+            let (before, behind) = encode::partial_frame(&self.format);
+            let parts =
+                [seen.frame_start(), before.as_bytes(), entry.metadata_json(), behind.as_bytes(), FRAME_END];
+            return Ok(parts.concat().into());
         }
         let object = encode::entry_value(&self.target, entry)?;
         self.object(seen.as_str(), object)

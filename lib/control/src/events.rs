@@ -76,6 +76,11 @@ impl Recorder {
         Self { sender: mpsc::channel(1).0 }
     }
 
+    /// Whether an event would be taken now, for those to whom it is work to put one together.
+    pub fn has_room(&self) -> bool {
+        self.sender.capacity() > 0 || tracing::enabled!(tracing::Level::DEBUG)
+    }
+
     /// Records an event about an object. Never waits.
     pub fn record(&self, object: &ObjectReference, kind: Kind, reason: &str, message: impl Into<String>) {
         let message = message.into();

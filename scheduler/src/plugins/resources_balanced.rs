@@ -77,7 +77,7 @@ impl BalancedAllocation {
             "cpu" => r.cpu,
             "memory" => r.memory,
             "ephemeral-storage" => r.ephemeral,
-            _ => r.scalar.get(name).copied().unwrap_or(0),
+            _ => r.scalar.get(name).unwrap_or(0),
         };
         let usual = |name: &str| matches!(name, "cpu" | "memory" | "ephemeral-storage");
         let mut parts: SmallVec<[f64; 4]> = SmallVec::new();

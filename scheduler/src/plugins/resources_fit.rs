@@ -69,8 +69,8 @@ impl NodeResourcesFit {
             !(name.contains('/')
                 && (self.ignored.contains(name) || self.ignored_groups.iter().any(|g| g == group)))
         };
-        let wanted = pod.request.scalar.iter().filter(|(name, amount)| **amount > 0 && looked_at(name));
-        wanted.map(|(n, amount)| (n.clone(), *amount, Arc::from(format!("Insufficient {n}")))).collect()
+        let wanted = pod.request.scalar.iter().filter(|(name, amount)| *amount > 0 && looked_at(name));
+        wanted.map(|(n, amount)| (n.clone(), amount, Arc::from(format!("Insufficient {n}")))).collect()
     }
 
     fn is_usual(&self) -> bool {
@@ -170,7 +170,7 @@ fn least(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
         let (cpu, memory) = (offered.cpu > 0, offered.memory > 0);
         let cpu_points = if cpu { points(used.cpu + more.cpu, offered.cpu) } else { 0 };
         let memory_points = if memory { points(used.memory + more.memory, offered.memory) } else { 0 };
-        *score = (cpu_points + memory_points) / (i64::from(cpu) + i64::from(memory)).max(1);
+        *score = (cpu_points + memory_points) >> u32::from(cpu && memory);
     }
 }
 
@@ -206,7 +206,7 @@ fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
         Reason::Text("Insufficient ephemeral-storage")
     });
     for (name, wanted, words) in extended {
-        let of = |r: &Resources| r.scalar.get(name).copied().unwrap_or(0);
+        let of = |r: &Resources| r.scalar.get(name).unwrap_or(0);
         check(*wanted, of(used), of(offer), &|| Reason::Made(words.clone()));
     }
     match (missing.is_empty(), hopeless) {
@@ -224,7 +224,7 @@ fn amounts(name: &str, pod: &PodInfo, node: &NodeInfo) -> (i64, i64) {
         "memory" => (node.score_requested.memory + pod.score_request.memory, node.allocatable.memory),
         "ephemeral-storage" => (node.requested.ephemeral + pod.request.ephemeral, node.allocatable.ephemeral),
         _ => {
-            let of = |r: &Resources| r.scalar.get(name).copied().unwrap_or(0);
+            let of = |r: &Resources| r.scalar.get(name).unwrap_or(0);
             match of(&pod.request) {
                 0 => (0, 0),
                 wanted => (of(&node.requested) + wanted, of(&node.allocatable)),
@@ -233,12 +233,16 @@ fn amounts(name: &str, pod: &PodInfo, node: &NodeInfo) -> (i64, i64) {
     }
 }
 
+/// Below this a quotient of percent comes out the same from a division of floating point numbers, which takes a fraction of the
+/// time: its error is smaller than the distance to the next whole number.
+const EXACT: i64 = 1 << 46;
+
 #[inline]
 fn percent(part: i64, whole: i64) -> i64 {
-    match part.checked_mul(MAX_SCORE) {
-        Some(product) => product / whole,
-        None => (i128::from(part) * i128::from(MAX_SCORE) / i128::from(whole)) as i64,
+    if (0..EXACT).contains(&part) && whole < EXACT {
+        return ((part * MAX_SCORE) as f64 / whole as f64) as i64;
     }
+    (i128::from(part) * i128::from(MAX_SCORE) / i128::from(whole)) as i64
 }
 
 /// The score at `use_` percent, ten times the line's, which is broken at its points and level before and after.
@@ -293,6 +297,17 @@ mod tests {
         assert_eq!(filter(&by_name, &gpu("2"), &node), Verdict::Fits);
         assert_eq!(filter(&by_group, &gpu("2"), &node), Verdict::Fits);
         assert!(matches!(filter(&other, &gpu("2"), &node), Verdict::Never(_)));
+    }
+
+    #[test]
+    fn percents_are_whole_division() {
+        let (tera, odd) = (1i64 << 46, 70_368_744_177_663);
+        for whole in [1, 3, 7, 4000, 4001, 33_554_432_000, tera - 1, tera, odd, i64::MAX / 100] {
+            for part in [0, 1, whole / 3, whole / 2, whole / 100 * 29, whole - whole / 7, whole - 1, whole] {
+                let exact = i128::from(part) * 100 / i128::from(whole);
+                assert_eq!(i128::from(percent(part, whole)), exact, "{part} of {whole}");
+            }
+        }
     }
 
     #[test]

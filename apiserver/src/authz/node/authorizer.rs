@@ -202,9 +202,10 @@ mod tests {
 
     fn authorizer() -> NodeAuthorizer {
         let graph = Graph::new();
-        graph.put_pod(&json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n1",
+        let pod = json!({"metadata": {"name": "p", "namespace": "a"}, "spec": {"nodeName": "n1",
             "serviceAccountName": "sa", "volumes": [{"secret": {"secretName": "s"}},
-            {"persistentVolumeClaim": {"claimName": "data"}}]}}));
+            {"persistentVolumeClaim": {"claimName": "data"}}]}});
+        graph.put_pod(&serde_json::from_value(pod).expect("a pod"));
         graph.put_owned(Vertex::Attachment, &json!({"metadata": {"name": "va"}, "spec": {"nodeName": "n1"}}));
         NodeAuthorizer::new(Arc::new(graph))
     }

@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use parking_lot::RwLock;
 use serde_json::Value;
 
+use super::pod::Pod;
+
 /// A kind of object that nodes may only read when one of their pods needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Vertex {
@@ -56,14 +58,12 @@ impl Graph {
     }
 
     /// Takes in a created or changed pod.
-    pub fn put_pod(&self, pod: &Value) {
-        let key = key(Vertex::Pod, pod);
-        let node = text(pod, "/spec/nodeName");
+    pub fn put_pod(&self, pod: &Pod) {
+        let key = (Vertex::Pod, pod.metadata.namespace.clone(), pod.metadata.name.clone());
         let mut state = self.state.write();
         state.forget(&key);
-        if !node.is_empty() {
-            let needs = pod_needs(pod, &key.1);
-            state.learn(key, node, needs);
+        if !pod.spec.node_name.is_empty() {
+            state.learn(key, &pod.spec.node_name, pod.needs());
         }
     }
 
@@ -174,92 +174,8 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn items<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
-}
-
 fn key(vertex: Vertex, object: &Value) -> Key {
     (vertex, text(object, "/metadata/namespace").to_owned(), text(object, "/metadata/name").to_owned())
-}
-
-/// Adds `vertex` of the name found at one of the pointers.
-struct Needs<'a> {
-    namespace: &'a str,
-    out: BTreeSet<Key>,
-}
-
-impl Needs<'_> {
-    fn add(&mut self, vertex: Vertex, name: &str) {
-        if !name.is_empty() {
-            self.out.insert((vertex, self.namespace.to_owned(), name.to_owned()));
-        }
-    }
-
-    fn at(&mut self, vertex: Vertex, value: &Value, pointer: &str) {
-        self.add(vertex, text(value, pointer));
-    }
-}
-
-/// Where a pod's volume names a secret.
-const VOLUME_SECRETS: [&str; 9] = [
-    "/secret/secretName",
-    "/azureFile/secretName",
-    "/cephfs/secretRef/name",
-    "/cinder/secretRef/name",
-    "/csi/nodePublishSecretRef/name",
-    "/flexVolume/secretRef/name",
-    "/iscsi/secretRef/name",
-    "/rbd/secretRef/name",
-    "/scaleIO/secretRef/name",
-];
-
-/// What a pod needs. Mirror pods come from the node itself and are given nothing.
-fn pod_needs(pod: &Value, namespace: &str) -> BTreeSet<Key> {
-    let mut needs = Needs { namespace, out: BTreeSet::new() };
-    if pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
-        return needs.out;
-    }
-    needs.at(Vertex::ServiceAccount, pod, "/spec/serviceAccountName");
-    items(pod, "/spec/imagePullSecrets").for_each(|s| needs.at(Vertex::Secret, s, "/name"));
-    for list in ["/spec/containers", "/spec/initContainers", "/spec/ephemeralContainers"] {
-        items(pod, list).for_each(|c| container_needs(c, &mut needs));
-    }
-    items(pod, "/spec/volumes").for_each(|v| pod_volume_needs(pod, v, &mut needs));
-    pod_claims(pod, &mut needs);
-    needs.out
-}
-
-fn container_needs(container: &Value, needs: &mut Needs<'_>) {
-    for env in items(container, "/env") {
-        needs.at(Vertex::Secret, env, "/valueFrom/secretKeyRef/name");
-        needs.at(Vertex::ConfigMap, env, "/valueFrom/configMapKeyRef/name");
-    }
-    for source in items(container, "/envFrom") {
-        needs.at(Vertex::Secret, source, "/secretRef/name");
-        needs.at(Vertex::ConfigMap, source, "/configMapRef/name");
-    }
-}
-
-fn pod_volume_needs(pod: &Value, volume: &Value, needs: &mut Needs<'_>) {
-    VOLUME_SECRETS.iter().for_each(|p| needs.at(Vertex::Secret, volume, p));
-    needs.at(Vertex::Secret, volume, "/storageos/secretRef/name");
-    needs.at(Vertex::ConfigMap, volume, "/configMap/name");
-    needs.at(Vertex::Claim, volume, "/persistentVolumeClaim/claimName");
-    if volume.get("ephemeral").is_some() {
-        let claim = format!("{}-{}", text(pod, "/metadata/name"), text(volume, "/name"));
-        needs.add(Vertex::Claim, &claim);
-    }
-    for source in items(volume, "/projected/sources") {
-        needs.at(Vertex::Secret, source, "/secret/name");
-        needs.at(Vertex::ConfigMap, source, "/configMap/name");
-    }
-}
-
-fn pod_claims(pod: &Value, needs: &mut Needs<'_>) {
-    items(pod, "/spec/resourceClaims").for_each(|c| needs.at(Vertex::ResourceClaim, c, "/resourceClaimName"));
-    let made = items(pod, "/status/resourceClaimStatuses");
-    made.for_each(|c| needs.at(Vertex::ResourceClaim, c, "/resourceClaimName"));
-    needs.at(Vertex::ResourceClaim, pod, "/status/extendedResourceClaimStatus/resourceClaimName");
 }
 
 /// Secrets a persistent volume's driver needs, with the claim's namespace where none is given.
@@ -304,10 +220,14 @@ mod tests {
                 {"name": "scratch", "ephemeral": {}}]}})
     }
 
+    fn put(graph: &Graph, pod: Value) {
+        graph.put_pod(&serde_json::from_value(pod).expect("a pod"));
+    }
+
     #[test]
     fn pods_lead_to_what_they_need() {
         let graph = Graph::new();
-        graph.put_pod(&pod());
+        put(&graph, pod());
         let table = "
             Secret pull|Secret env|Secret vol|Secret proj|ConfigMap from|ConfigMap init
             ConfigMap kube-root-ca.crt|Claim data|Claim p-scratch|ServiceAccount sa|Pod p";
@@ -329,9 +249,9 @@ mod tests {
         let graph = Graph::new();
         let mut second = pod();
         second["metadata"]["name"] = json!("q");
-        graph.put_pod(&pod());
-        graph.put_pod(&second);
-        graph.put_pod(&second);
+        put(&graph, pod());
+        put(&graph, second.clone());
+        put(&graph, second.clone());
         graph.remove(Vertex::Pod, "a", "p");
         assert!(graph.reaches("n1", Vertex::Secret, "a", "env"));
         graph.remove(Vertex::Pod, "a", "q");
@@ -343,11 +263,11 @@ mod tests {
         let graph = Graph::new();
         let mut loose = pod();
         loose["spec"]["nodeName"] = json!("");
-        graph.put_pod(&loose);
+        put(&graph, loose);
         assert!(!graph.reaches("", Vertex::Secret, "a", "env"));
         let mut mirror = pod();
         mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
-        graph.put_pod(&mirror);
+        put(&graph, mirror);
         assert!(graph.reaches("n1", Vertex::Pod, "a", "p"));
         assert!(!graph.reaches("n1", Vertex::Secret, "a", "env"));
     }
@@ -355,7 +275,7 @@ mod tests {
     #[test]
     fn volumes_lead_through_their_claim() {
         let graph = Graph::new();
-        graph.put_pod(&pod());
+        put(&graph, pod());
         let volume = json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "a", "name": "data"},
             "csi": {"nodePublishSecretRef": {"name": "key", "namespace": "x"}}}});
         graph.put_volume(&volume);

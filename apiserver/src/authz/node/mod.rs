@@ -2,6 +2,7 @@
 
 pub mod authorizer;
 pub mod graph;
+pub mod pod;
 
 pub use authorizer::NodeAuthorizer;
 pub use graph::Graph;
