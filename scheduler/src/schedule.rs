@@ -333,7 +333,7 @@ pub(crate) fn candidates(
             if matches!(no, preempt::No::Barred(_)) {
                 return Err(Decision::Refused(refusal, Place::Kept));
             }
-            state.all().withdraw(&pod.uid);
+            state.withdraw(&pod.uid, Instant::now());
             Err(Decision::Refused(refusal, Place::Lost))
         }
     }
@@ -347,11 +347,11 @@ pub(crate) fn nominate(
     candidates: Vec<Candidate>,
 ) -> Decision {
     let Some(chosen) = preempt::choose(candidates) else {
-        state.all().withdraw(&pod.uid);
+        state.withdraw(&pod.uid, Instant::now());
         return Decision::Refused(refusal, Place::Lost);
     };
     refusal.plugins.insert(crate::preemption::NAME);
-    state.nominate(pod, &chosen.node);
+    state.nominate(pod, &chosen.node, Instant::now());
     Decision::Refused(refusal, Place::Cleared(chosen))
 }
 
