@@ -137,6 +137,10 @@ impl Line {
                 fate = Fate::Lost;
             }
         }
+        // A question never meets a conflict.
+        if deed == Deed::Ask && fate == Fate::Refused(409) {
+            fate = Fate::Refused(500);
+        }
         self.world.lock().count(fate.name());
         (way, fate, back)
     }

@@ -116,6 +116,7 @@ impl Witness {
         if seen.refusal.is_some() {
             world.count("refused, then placed");
         }
+        world.chosen.push((self.who, seen.uid.clone(), node.into()));
         if setting.fits(&seen.wish, node, coming) {
             return;
         }

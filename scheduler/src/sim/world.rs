@@ -72,6 +72,8 @@ pub struct World {
     /// How often something came up that histories are to contain.
     pub counts: BTreeMap<&'static str, usize>,
     pub nominations: Vec<Nomination>,
+    /// Which scheduler once chose which node for which pod.
+    pub chosen: Vec<(usize, String, String)>,
     start: Instant,
     version: u64,
     /// What the budget last allowed.
@@ -91,6 +93,7 @@ impl World {
             diary: Vec::new(),
             counts: BTreeMap::new(),
             nominations: Vec::new(),
+            chosen: Vec::new(),
             start: Instant::now(),
             version: 0,
             told: None,
@@ -273,13 +276,14 @@ impl World {
         let who = from.who;
         self.note(format!("scheduler {who} pushes {name} away, late {}", from.late));
         let Some(pod) = self.pods.get(name).cloned() else { return };
-        // One whose binding is under way is pushed away as well.
+        // One whose binding is under way is pushed away as well, though it may turn up elsewhere.
+        let chosen = self.chosen.iter().rfind(|c| c.0 == who && c.1 == pod.uid).map(|c| c.2.clone());
         let node = pod.node.clone();
         if node.is_none() {
             self.count("pushed away while being bound");
         }
         let for_it = |n: &&mut Nomination| {
-            let there = node.as_ref().is_none_or(|node| n.node == *node);
+            let there = node.as_ref() == Some(&n.node) || chosen.as_ref() == Some(&n.node);
             n.who == who && there && n.priority > pod.wish.priority
         };
         let mut reasons: Vec<&mut Nomination> = self.nominations.iter_mut().filter(for_it).collect();
