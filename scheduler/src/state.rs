@@ -45,6 +45,7 @@ pub enum Moment {
     Assumed,
     Nominated,
     Refused,
+    Forgotten,
 }
 
 /// Is told of every choice before it takes effect.
@@ -355,6 +356,10 @@ impl State {
 
     /// The choice could not be written: the pod is tried again after a pause.
     pub fn forget(&mut self, queued: Queued, now: Instant) {
+        #[cfg(test)]
+        if let Some(placed) = self.placed.get(&queued.pod.uid).filter(|p| p.assumed).cloned() {
+            self.tell(Moment::Forgotten, &queued.pod, &placed.node);
+        }
         if self.placed.get(&queued.pod.uid).is_some_and(|p| p.assumed)
             && let Some(pod) = self.unplace(&queued.pod.uid)
         {

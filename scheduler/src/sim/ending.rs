@@ -7,12 +7,20 @@ use super::process::Process;
 use super::rules::Wish;
 use super::world::{Change, World};
 
-/// Looks for pods that nothing woke. Whom others may join, or must be outnumbered by, preemption learns only with the next try: as
-/// upstream's, which registers for nothing but pods that leave.
+/// Looks for pods that nothing woke. Pods for which others would have to be pushed away are looked at only if they ask for nothing
+/// but room: whether preemption could help is, as upstream's, not asked anew when something goes that only stood in its way.
 pub fn awake(history: &History) {
     let mut world = history.world.lock();
-    let faults = left_waiting(&world, |wish| wish.company.is_none() && wish.even.is_none());
+    let faults = left_waiting(&world, asks_for_room);
     faults.into_iter().for_each(|f| world.fault(format!("asleep: {f}")));
+}
+
+fn asks_for_room(wish: &Wish) -> bool {
+    wish.company.is_none()
+        && wish.even.is_none()
+        && wish.shy.is_none()
+        && wish.group.is_none()
+        && wish.port == 0
 }
 
 /// Looks for what is wrong at the end.

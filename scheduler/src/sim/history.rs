@@ -137,7 +137,7 @@ impl History {
             cpu: 1 + c.of(3) as i64,
             priority: [0, 0, 0, 5, 10][c.of(5)],
             never: c.once_in(10),
-            port: if c.once_in(8) { 80 + c.of(2) as i32 } else { 0 },
+            port: if c.once_in(5) { [80, 80, 80, 81][c.of(4)] } else { 0 },
             group,
             shy,
             company,

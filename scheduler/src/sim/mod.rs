@@ -27,13 +27,14 @@ const ENDLESS: Duration = Duration::from_secs(30);
 /// From so many histories on, all that they are to contain must have come up.
 const MANY: u64 = 500;
 /// What that is.
-const CONTENTS: [&str; 38] = [
+const CONTENTS: [&str; 40] = [
     "a 409",
     "a 429",
     "a 500 or 503",
     "a bound pod is bound again",
     "a binding comes late",
     "a budget is broken for want of another way",
+    "a choice is taken back",
     "a clock jumps",
     "a gate opens",
     "a lost answer",
@@ -58,6 +59,7 @@ const CONTENTS: [&str; 38] = [
     "labels of a node change",
     "nominated",
     "pushed away",
+    "pushed away while being bound",
     "refused",
     "refused, then placed",
     "tainted, or no more",

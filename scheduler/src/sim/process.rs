@@ -63,7 +63,8 @@ impl Process {
         let queue = Queue::new(Duration::from_secs(1), Duration::from_secs(10));
         let mut state = State::new(queue, profiles.clone()).seeded(birth.chance.next());
         let told = Arc::new(Mutex::new(Told::default()));
-        let witness = Witness { who: birth.who, world: birth.world, told: told.clone() };
+        let witness =
+            Witness { who: birth.who, world: birth.world, told: told.clone(), dead: line.dead.clone() };
         state.witness =
             Some(Box::new(move |state, moment, pod, node| witness.look(state, moment, pod, node)));
         let binder = Binder::new(line.client(), HashMap::new());

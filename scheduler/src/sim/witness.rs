@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,6 +38,8 @@ pub struct Witness {
     pub who: usize,
     pub world: Arc<Mutex<World>>,
     pub told: Arc<Mutex<Told>>,
+    /// What the dead think is nothing to anyone.
+    pub dead: Arc<AtomicBool>,
 }
 
 impl Told {
@@ -74,8 +77,14 @@ impl Told {
 impl Witness {
     /// To be called at every choice.
     pub fn look(&self, state: &mut State, moment: Moment, pod: &PodInfo, node: &str) {
+        if self.dead.load(Ordering::Relaxed) {
+            return;
+        }
         let told = self.told.lock();
         let mut world = self.world.lock();
+        if moment == Moment::Forgotten {
+            return self.forgotten(&mut world, pod, node);
+        }
         let Some(seen) = told.by_uid(&pod.uid).cloned() else {
             return world.fault(format!("{} is chosen for, though it is gone", pod.name));
         };
@@ -98,6 +107,7 @@ impl Witness {
         match moment {
             Moment::Assumed => self.assumed(&mut world, &others, &seen, pod, node, &coming),
             Moment::Refused => self.refused(&mut world, &others, &seen, pod, &coming),
+            Moment::Forgotten => {}
             Moment::Nominated => {
                 self.nominated(&mut world, &others, &seen, (pod, node), &coming, told.allowed)
             }
@@ -128,6 +138,15 @@ impl Witness {
             "{} is put on {node}, against {why}: {:?} beside {beside:?}, coming {coming:?}",
             pod.name, seen.wish
         ));
+    }
+
+    /// What a scheduler was not answered clearly it must find out.
+    fn forgotten(&self, world: &mut World, pod: &PodInfo, node: &str) {
+        world.count("a choice is taken back");
+        let there = world.pods.values().any(|p| p.uid == pod.uid && p.node.as_deref() == Some(node));
+        if there && world.alone && !world.excused(node) {
+            world.fault(format!("{} is taken for unbound, though it is on {node}", pod.name));
+        }
     }
 
     fn refused(

@@ -247,7 +247,8 @@ impl World {
         Ok(())
     }
 
-    fn excused(&self, node: &str) -> bool {
+    /// Whether more may be on the node than it takes, or it is gone.
+    pub fn excused(&self, node: &str) -> bool {
         self.nodes.get(node).is_none_or(|n| n.excused)
     }
 
