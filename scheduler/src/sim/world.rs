@@ -296,7 +296,7 @@ impl World {
             }
             broken = reasons.iter().any(|n| n.broken.len() > n.allowed);
             let needless = |n: &&mut Nomination| n.broken.len() > n.allowed && !n.ways.is_empty();
-            if !nobody && !from.late && reasons.iter().all(|n| needless(&n)) {
+            if !nobody && !from.late && reasons.iter().all(|n| needless(n)) {
                 let ways: Vec<_> = reasons.iter().map(|n| (n.pod.clone(), n.ways.clone())).collect();
                 self.fault(format!("a budget is broken for {name}, though there were {ways:?}"));
             }
