@@ -157,6 +157,10 @@ impl<'a> Setting<'a> {
         if wish.never || !self.in_company(wish, name) {
             return false;
         }
+        // A node comes into question only if the pod fits there once all less important ones are gone, its company among them.
+        if spare && !self.could(wish, name, coming, false) {
+            return false;
+        }
         let goes = |other: &Wish| other.priority < wish.priority && !(spare && other.guarded);
         self.cleared(name, goes).fits(wish, name, coming)
     }
