@@ -52,16 +52,16 @@ impl Binder {
         Ok(())
     }
 
-    /// Where the API server says the pod is, after a binding with no clear answer: `None` if it has no node, or is gone.
+    /// Where the API server says the pod is: `None` if it is gone, and an empty name if it has no node.
     ///
     /// # Errors
     /// When that can't be learnt either.
     pub async fn place(&self, pod: &PodInfo) -> Result<Option<String>> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let answer = tokio::time::timeout(DEADLINE, api.get(&pod.name)).await;
-        let found = tolerant(answer.context("asking for the pod took too long")?)?;
+        let found = unless_missing(answer.context("asking for the pod took too long")?)?;
         let same = found.filter(|p| p.metadata.uid.as_deref() == Some(&pod.uid));
-        Ok(same.and_then(|p| p.spec?.node_name).filter(|n| !n.is_empty()))
+        Ok(same.map(|p| p.spec.and_then(|s| s.node_name).unwrap_or_default()))
     }
 
     /// The client behind it.
@@ -112,14 +112,27 @@ impl Binder {
         let patch = Patch::Strategic(disruption(pod, scheduler));
         let params = PatchParams::default();
         let said = tokio::time::timeout(DEADLINE, api.patch_status(&pod.name, &params, &patch)).await;
-        if tolerant(said.context("writing the condition took too long")?)?.is_none() {
+        if !self.was_there(pod, said.context("writing the condition took too long")?).await? {
             return Ok(());
         }
         let only = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
         let params = DeleteParams { preconditions: Some(only), ..DeleteParams::default() };
         let deleted = tokio::time::timeout(DEADLINE, api.delete(&pod.name, &params)).await;
-        tolerant(deleted.context("deleting took too long")?)?;
+        self.was_there(pod, deleted.context("deleting took too long")?).await?;
         Ok(())
+    }
+
+    /// Whether a write met its pod. One that is gone, or another of the same name, is as good as deleted; a conflict alone does not
+    /// say so: the API server may have had too many at once.
+    async fn was_there<T>(&self, pod: &PodInfo, written: kube::Result<T>) -> Result<bool> {
+        match written {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 && self.place(pod).await?.is_none() => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// No node is being cleared for the pod any more.
@@ -209,11 +222,10 @@ fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A pod that is gone, or another of the same name, is as good as deleted.
-fn tolerant<T>(result: kube::Result<T>) -> Result<Option<T>> {
+fn unless_missing<T>(result: kube::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -32,7 +32,7 @@ impl Scheduler {
         let now = Instant::now();
         let mut state = self.state.lock();
         if result.is_err() {
-            state.all().withdraw(&pod.uid);
+            state.withdraw(&pod.uid, now);
             state.queue().wake_held(&pod.uid);
         }
         state.queue().released(&pod.uid, now);
@@ -65,7 +65,7 @@ impl Scheduler {
             let mut state = self.state.lock();
             let all = state.all().nominated(node).iter();
             let lesser: Vec<_> = all.filter(|p| p.priority < pod.priority).cloned().collect();
-            lesser.iter().for_each(|p| drop(state.all().withdraw(&p.uid)));
+            lesser.iter().for_each(|p| state.withdraw(&p.uid, Instant::now()));
             lesser
         };
         for p in lesser {

@@ -121,17 +121,16 @@ async fn lead(
     config.retry = flags.leader_elect_retry_period;
     let elector = LeaderElector::new(client, config).metrics(metrics).fence(fence);
     let mut state = elector.leadership();
-    let work = CancellationToken::new();
+    let work = token.child_token();
     let election = CancellationToken::new();
     let running = tokio::spawn(elector.run(election.clone()));
     let leading = until_done(state.clone(), caches, scheduler, &work);
+    // Told to end, the work ends by itself, and the lease is held until it has: two must never act at once.
     let result = tokio::select! {
-        lost = state.wait_for(|s| *s == Leadership::Lost) => lost.map(|_| true).unwrap_or(false),
+        lost = state.wait_for(|s| *s == Leadership::Lost) => lost.is_ok(),
         () = leading => false,
-        () = token.cancelled() => false,
     };
     work.cancel();
-    // The lease is released only after the work has ended, so that two never act at once.
     election.cancel();
     let _ = running.await;
     if result { bail!("leader election lost") } else { Ok(()) }
@@ -143,7 +142,8 @@ async fn until_done(
     scheduler: Arc<Scheduler>,
     work: &CancellationToken,
 ) {
-    if state.wait_for(|s| *s == Leadership::Leading).await.is_ok() {
+    let leads = state.wait_for(|s| *s == Leadership::Leading);
+    if let Some(Ok(_)) = work.run_until_cancelled(leads).await {
         act(caches, scheduler, work).await;
     }
 }

@@ -32,6 +32,8 @@ const TURN: u32 = 16;
 /// Waits between questions about a binding with no clear answer, and how often it is asked.
 const ASK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const ASKED: u32 = 20;
+/// How long the writes under way may take once the loop has ended.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 /// How often pods that nothing wakes are looked at.
 const FLUSH: Duration = Duration::from_secs(30);
 
@@ -104,13 +106,15 @@ impl Scheduler {
         let _ = self.whole.set(whole);
     }
 
-    /// Schedules until cancelled; then waits for the writes under way.
+    /// Schedules until cancelled; then waits for the writes under way, but not for ever: a server that does not answer must not
+    /// keep the next leader waiting.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         let mut flush = Instant::now() + FLUSH;
         let mut in_turn = 0;
         while !token.is_cancelled() {
             // First leave to write, then the pod: what is decided is decided on what is known now.
-            let Ok(permit) = self.writes.clone().acquire_owned().await else { break };
+            let permit = token.run_until_cancelled(self.writes.clone().acquire_owned()).await;
+            let Some(Ok(permit)) = permit else { break };
             let (next, due) = self.next();
             let Some((queued, decision)) = next else {
                 drop(permit);
@@ -135,7 +139,9 @@ impl Scheduler {
                 tokio::task::yield_now().await;
             }
         }
-        let _ = self.writes.acquire_many(WRITES as u32).await;
+        if tokio::time::timeout(LAST_WRITES, self.writes.acquire_many(WRITES as u32)).await.is_err() {
+            tracing::warn!("writes are still under way at the end");
+        }
     }
 
     /// Takes the next pod and decides at once, unless extenders must be asked; else when there may be one.
@@ -327,7 +333,7 @@ pub(crate) fn candidates(
             if matches!(no, preempt::No::Barred(_)) {
                 return Err(Decision::Refused(refusal, Place::Kept));
             }
-            state.all().withdraw(&pod.uid);
+            state.withdraw(&pod.uid, Instant::now());
             Err(Decision::Refused(refusal, Place::Lost))
         }
     }
@@ -341,11 +347,11 @@ pub(crate) fn nominate(
     candidates: Vec<Candidate>,
 ) -> Decision {
     let Some(chosen) = preempt::choose(candidates) else {
-        state.all().withdraw(&pod.uid);
+        state.withdraw(&pod.uid, Instant::now());
         return Decision::Refused(refusal, Place::Lost);
     };
     refusal.plugins.insert(crate::preemption::NAME);
-    state.nominate(pod, &chosen.node);
+    state.nominate(pod, &chosen.node, Instant::now());
     Decision::Refused(refusal, Place::Cleared(chosen))
 }
 

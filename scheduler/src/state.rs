@@ -33,7 +33,24 @@ pub struct State {
     next_start: usize,
     /// The state of the generator that breaks ties.
     chance: u64,
+    /// Looks over every choice.
+    #[cfg(test)]
+    pub witness: Option<Witness>,
 }
+
+/// What a choice was.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Assumed,
+    Nominated,
+    Refused,
+    Forgotten,
+}
+
+/// Is told of every choice before it takes effect.
+#[cfg(test)]
+pub type Witness = Box<dyn FnMut(&mut State, Moment, &PodInfo, &str) + Send>;
 
 /// Whether an event could change the refusal of a pod.
 fn hint(
@@ -43,8 +60,11 @@ fn hint(
     queued: &Queued,
     what: &Happening,
 ) -> bool {
-    if matches!(what, Happening::Own { uid, .. } if *uid != queued.pod.uid) {
-        return false;
+    match what {
+        Happening::Own { uid, .. } if *uid != queued.pod.uid => return false,
+        // A place that it gave up itself is no news for it.
+        Happening::Pod { pod, .. } if pod.uid == queued.pod.uid => return false,
+        _ => {}
     }
     let bit = what.kind().bit();
     let mut waits =
@@ -75,6 +95,16 @@ impl State {
             waiting: AHashMap::new(),
             next_start: 0,
             chance: rand::random(),
+            #[cfg(test)]
+            witness: None,
+        }
+    }
+
+    #[cfg(test)]
+    fn tell(&mut self, moment: Moment, pod: &PodInfo, node: &str) {
+        if let Some(mut witness) = self.witness.take() {
+            witness(self, moment, pod, node);
+            self.witness = Some(witness);
         }
     }
 
@@ -157,6 +187,7 @@ impl State {
             Some(node) => {
                 let node = node.clone();
                 self.leave_queue(&pod.uid);
+                self.arrives(&pod.uid, &node, now);
                 self.seen_on(pod, &node, now);
             }
             None => self.pod_waits(pod, now),
@@ -188,10 +219,12 @@ impl State {
             }
             return;
         }
+        let ours = self.profiles.iter().any(|p| p.name == pod.scheduler);
         match &pod.nominated {
-            Some(node) => self.all.nominate(pod.clone(), node),
-            None if self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) => {
-                self.all.withdraw(&pod.uid);
+            Some(node) => self.means(&pod, node, now),
+            // What another scheduler means to do is known from the pod alone.
+            None if !ours || self.waiting.get(&pod.uid).is_some_and(|old| old.nominated.is_some()) => {
+                self.withdraw(&pod.uid, now);
             }
             None => {}
         }
@@ -212,10 +245,9 @@ impl State {
 
     /// A pod is gone, or has ended for good.
     pub fn pod_gone(&mut self, uid: &str, now: Instant) {
-        let waited = self.waiting.get(uid).cloned();
-        let meant_to_come = self.all.withdraw(uid).is_some();
         self.leave_queue(uid);
-        let gone = self.unplace(uid).or(waited.filter(|_| meant_to_come));
+        let meant_to_come = self.all.withdraw(uid).map(|(_, pod)| pod);
+        let gone = self.unplace(uid).or(meant_to_come);
         if let Some(pod) = gone {
             self.happened(&Happening::left(pod), now);
         }
@@ -224,7 +256,27 @@ impl State {
     fn leave_queue(&mut self, uid: &str) {
         self.waiting.remove(uid);
         self.queue.remove(uid);
-        self.all.withdraw(uid);
+    }
+
+    /// A pod means to go to a node; where it meant to go before there is room for others.
+    fn means(&mut self, pod: &Arc<PodInfo>, node: &str, now: Instant) {
+        let before = self.all.withdraw(&pod.uid);
+        self.all.nominate(pod.clone(), node);
+        if let Some((_, pod)) = before.filter(|(before, _)| before != node) {
+            self.happened(&Happening::left(pod), now);
+        }
+    }
+
+    /// A pod comes to a node. If it meant to go to another, there is room for others now.
+    fn arrives(&mut self, uid: &str, node: &str, now: Instant) {
+        if let Some((_, pod)) = self.all.withdraw(uid).filter(|(meant, _)| meant != node) {
+            self.happened(&Happening::left(pod), now);
+        }
+    }
+
+    /// A pod no longer means to go anywhere: those for which its place was missing are tried again.
+    pub fn withdraw(&mut self, uid: &str, now: Instant) {
+        self.arrives(uid, "", now);
     }
 
     fn place(&mut self, pod: Arc<PodInfo>, node: &str, assumed: bool) {
@@ -245,24 +297,34 @@ impl State {
         self.placed.iter().map(|(uid, p)| (uid.clone(), (p.node.clone(), p.assumed))).collect()
     }
 
+    /// How many pods are known to want a node.
+    #[cfg(test)]
+    pub fn wanting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether the pod still wants a node.
     pub fn wants_node(&self, uid: &str) -> bool {
         self.waiting.contains_key(uid)
     }
 
     /// A pod for which others were pushed away: its place is kept among the nominated.
-    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str) {
+    pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str, now: Instant) {
+        #[cfg(test)]
+        self.tell(Moment::Nominated, pod, node);
         if self.waiting.contains_key(&pod.uid) {
-            self.all.nominate(pod.clone(), node);
+            self.means(pod, node, now);
         }
     }
 
     /// Counts the pod on the chosen node before the API server knows. From now on it can only fail by an error, so that it need not
     /// be told what happens meanwhile.
     pub fn assume(&mut self, queued: &Queued, node: &str, now: Instant) {
-        self.all.withdraw(&queued.pod.uid);
+        #[cfg(test)]
+        self.tell(Moment::Assumed, &queued.pod, node);
         self.queue.done(&queued.pod.uid);
         self.place(queued.pod.clone(), node, true);
+        self.arrives(&queued.pod.uid, node, now);
         let what = Happening::Pod { kind: Kind::PodPlaced, old: None, pod: queued.pod.clone() };
         self.happened(&what, now);
     }
@@ -280,6 +342,8 @@ impl State {
         held: bool,
         now: Instant,
     ) {
+        #[cfg(test)]
+        self.tell(Moment::Refused, &queued.pod.clone(), "");
         if let Some(pod) = self.waiting.get(&queued.pod.uid) {
             queued.pod = pod.clone();
         }
@@ -292,6 +356,10 @@ impl State {
 
     /// The choice could not be written: the pod is tried again after a pause.
     pub fn forget(&mut self, queued: Queued, now: Instant) {
+        #[cfg(test)]
+        if let Some(placed) = self.placed.get(&queued.pod.uid).filter(|p| p.assumed).cloned() {
+            self.tell(Moment::Forgotten, &queued.pod, &placed.node);
+        }
         if self.placed.get(&queued.pod.uid).is_some_and(|p| p.assumed)
             && let Some(pod) = self.unplace(&queued.pod.uid)
         {
@@ -366,6 +434,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_place_kept_by_another_scheduler_is_given_up_when_it_says_so() {
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        let meant = |node: Option<&str>| {
+            let mut pod = PodInfo::of(&pod_object("p", json!({"schedulerName": "mine"})));
+            pod.nominated = node.map(Into::into);
+            Arc::new(pod)
+        };
+        s.pod_seen(meant(Some("a")), now);
+        assert_eq!(s.all().nominated("a").len(), 1);
+        s.pod_seen(meant(None), now);
+        assert!(!s.all().has_nominated());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_given_up_wakes_those_it_kept_out_but_not_who_gave_it_up() {
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        for name in ["meant", "kept-out"] {
+            s.pod_seen(cpu_pod(name, "3"), now);
+            let queued = s.queue().pop(now).unwrap();
+            if name == "meant" {
+                s.nominate(&queued.pod, "a", now);
+            }
+            s.refused(queued, ["NodeResourcesFit"].into(), false, now);
+        }
+        assert_eq!(s.queue().lengths(), [0, 0, 2, 0]);
+        s.withdraw("uid-meant", now);
+        assert_eq!(s.queue().lengths(), [0, 1, 1, 0]);
+        let woken = s.queue().pop(now).unwrap();
+        assert_eq!(woken.pod.name, "kept-out");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_goes_elsewhere_leaves_the_place_it_meant_to_take() {
+        let (mut s, now) = (state(), Instant::now());
+        add_node(&mut s, "a");
+        add_node(&mut s, "b");
+        s.pod_seen(cpu_pod("kept-out", "3"), now);
+        let queued = s.queue().pop(now).unwrap();
+        s.refused(queued, ["NodeResourcesFit"].into(), false, now);
+        s.pod_seen(cpu_pod("meant", "3"), now);
+        let queued = s.queue().pop(now).unwrap();
+        s.nominate(&queued.pod, "a", now);
+        s.assume(&queued, "a", now);
+        assert_eq!(s.queue().lengths(), [0, 0, 1, 0], "it came where it meant to");
+        s.forget(queued, now);
+        let queued = s.queue().pop(now).unwrap();
+        s.nominate(&queued.pod, "a", now);
+        s.assume(&queued, "b", now);
+        assert!(!s.all().has_nominated());
+        assert_eq!(s.queue().lengths()[2], 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_node_wakes_only_pods_that_would_fit_there() {
         let (mut s, now) = (state(), Instant::now());
         for (name, cpu) in [("small", "1"), ("large", "64")] {
@@ -383,7 +506,7 @@ mod tests {
         add_node(&mut s, "a");
         s.pod_seen(cpu_pod("p", "1"), now);
         let queued = s.queue().pop(now).unwrap();
-        s.nominate(&queued.pod, "a");
+        s.nominate(&queued.pod, "a", now);
         assert_eq!(s.all().nominated("a").len(), 1);
         s.pod_gone("uid-p", now);
         assert!(!s.all().has_nominated());

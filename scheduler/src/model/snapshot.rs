@@ -103,15 +103,16 @@ impl Snapshot {
         self.nominated.entry(node.into()).or_default().push(pod);
     }
 
-    /// A pod no longer means to go anywhere; returns where it meant to go.
-    pub fn withdraw(&mut self, uid: &str) -> Option<String> {
-        let (node, pods) = self.nominated.iter_mut().find(|(_, pods)| pods.iter().any(|p| p.uid == uid))?;
-        pods.retain(|p| p.uid != uid);
-        let (node, empty) = (node.clone(), pods.is_empty());
-        if empty {
+    /// A pod no longer means to go anywhere; returns where it meant to go, and the pod as it was then.
+    pub fn withdraw(&mut self, uid: &str) -> Option<(String, Arc<PodInfo>)> {
+        let here = |pods: &Vec<Arc<PodInfo>>| pods.iter().position(|p| p.uid == uid);
+        let found = self.nominated.iter_mut().find_map(|(node, pods)| here(pods).map(|at| (node, pods, at)));
+        let (node, pods, at) = found?;
+        let (pod, node) = (pods.remove(at), node.clone());
+        if pods.is_empty() {
             self.nominated.remove(&node);
         }
-        Some(node)
+        Some((node, pod))
     }
 
     /// A namespace came or changed (`Some`) or went.

@@ -266,6 +266,13 @@ impl Queue {
         [self.active.len(), pausing, self.unschedulable.len(), self.gated.len()]
     }
 
+    /// What must be nothing once all is quiet: pods being tried, events kept for them, and held pods.
+    #[cfg(test)]
+    pub fn remains(&mut self) -> [usize; 3] {
+        let held = self.unschedulable.iter_mut().filter(|q| q.held).count();
+        [self.in_flight.len(), self.log.len(), held]
+    }
+
     fn wake(&mut self, mut queued: Queued, now: Instant) {
         if queued.held {
             queued.woken = true;

@@ -2,34 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::objects;
+use super::rules::{Setting, SimNode, There, Wish};
+use super::witness::Nomination;
 use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
-
-/// The longest a request is on its way and the longest a watch lags behind, with something to spare: what changed within
-/// this time a scheduler need not have known.
-const FRESH: Duration = Duration::from_secs(8);
-
-/// A pod as the simulation thinks of it, apart from the scheduler's own way.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    pub cpu: i64,
-    pub priority: i32,
-    /// A port of the node, 0 for none.
-    pub port: i32,
-    /// Not on a node with another of the group of this number.
-    pub shy: Option<u8>,
-    /// Only on nodes of this disk.
-    pub disk: Option<u8>,
-    pub guarded: bool,
-    pub scheduler: String,
-}
 
 #[derive(Debug, Clone)]
 pub struct SimPod {
@@ -41,24 +23,36 @@ pub struct SimPod {
     pub deleting: bool,
     pub ended: bool,
     pub disrupted: bool,
-    pub binds: u32,
-    version: u64,
-}
-
-#[derive(Debug, Clone)]
-pub struct SimNode {
-    pub cpu: i64,
-    pub disk: u8,
-    pub cordoned: bool,
-    pub changed: Instant,
+    pub refusal: Option<String>,
+    /// When it was started, by the clock of its node, in seconds.
+    pub started: Option<i64>,
+    pub version: u64,
 }
 
 /// One change, as watches tell it.
 #[derive(Debug, Clone)]
 pub enum Change {
-    Pod(String, Option<Arc<PodInfo>>),
-    Node(String, Option<Arc<NodeSpec>>),
-    Budget(Option<Arc<PodDisruptionBudget>>),
+    Pod(String, Option<(Arc<PodInfo>, Arc<SimPod>)>),
+    Node(String, Option<(Arc<NodeSpec>, SimNode)>),
+    Budget(Arc<PodDisruptionBudget>, usize),
+}
+
+impl Change {
+    /// Its kind by number, and which object it is about.
+    pub fn key(&self) -> (u8, &str) {
+        match self {
+            Self::Node(name, _) => (0, name),
+            Self::Budget(..) => (1, ""),
+            Self::Pod(name, _) => (2, name),
+        }
+    }
+}
+
+/// Who sent a request, and whether it comes when its sender is dead or has given up.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    pub who: usize,
+    pub late: bool,
 }
 
 /// The truth.
@@ -75,6 +69,11 @@ pub struct World {
     pub faults: Vec<String>,
     /// What was done, for the words of a failure.
     pub diary: Vec<String>,
+    /// How often something came up that histories are to contain.
+    pub counts: BTreeMap<&'static str, usize>,
+    pub nominations: Vec<Nomination>,
+    /// Which scheduler once chose which node for which pod.
+    pub chosen: Vec<(usize, String, String)>,
     start: Instant,
     version: u64,
     /// What the budget last allowed.
@@ -83,7 +82,6 @@ pub struct World {
 
 impl World {
     pub fn new(keep: usize) -> Self {
-        let now = Instant::now();
         let mut world = Self {
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -93,7 +91,10 @@ impl World {
             alone: true,
             faults: Vec::new(),
             diary: Vec::new(),
-            start: now,
+            counts: BTreeMap::new(),
+            nominations: Vec::new(),
+            chosen: Vec::new(),
+            start: Instant::now(),
             version: 0,
             told: None,
         };
@@ -116,16 +117,16 @@ impl World {
         self.faults.push(what);
     }
 
-    pub fn set_node(&mut self, name: &str, cpu: i64, disk: u8, cordoned: bool) {
-        self.note(format!("node {name} cpu {cpu} disk {disk} cordoned {cordoned}"));
-        self.nodes.insert(name.into(), SimNode { cpu, disk, cordoned, changed: Instant::now() });
-        let object = json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "disk": disk.to_string()}},
-            "spec": {"unschedulable": cordoned},
-            "status": {"allocatable": {"cpu": cpu.to_string(), "memory": "64Gi", "pods": "110"}},
-        });
-        let node: Node = serde_json::from_value(object).expect("a node");
-        self.publish(Change::Node(name.into(), Some(Arc::new(NodeSpec::of(&node)))));
+    /// Something came up.
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_insert(0) += 1;
+    }
+
+    pub fn set_node(&mut self, name: &str, node: SimNode) {
+        self.note(format!("node {name} {node:?}"));
+        self.nodes.insert(name.into(), node.clone());
+        let object: Node = serde_json::from_value(objects::node(name, &node)).expect("a node");
+        self.publish(Change::Node(name.into(), Some((Arc::new(NodeSpec::of(&object)), node))));
     }
 
     pub fn remove_node(&mut self, name: &str) {
@@ -145,7 +146,8 @@ impl World {
             deleting: false,
             ended: false,
             disrupted: false,
-            binds: 0,
+            refusal: None,
+            started: None,
             version: 0,
         };
         self.pods.insert(name.into(), pod);
@@ -164,26 +166,9 @@ impl World {
 
     pub fn remove(&mut self, name: &str) {
         self.note(format!("pod {name} is gone"));
-        self.touch(name);
         self.pods.remove(name);
         self.publish(Change::Pod(name.into(), None));
         self.tell_budget();
-    }
-
-    pub fn end(&mut self, name: &str) {
-        self.note(format!("pod {name} ended"));
-        self.touch(name);
-        if let Some(pod) = self.pods.get_mut(name) {
-            pod.ended = true;
-        }
-        self.tell(name);
-    }
-
-    fn touch(&mut self, pod: &str) {
-        let node = self.pods.get(pod).and_then(|p| p.node.clone());
-        if let Some(node) = node.and_then(|n| self.nodes.get_mut(&n)) {
-            node.changed = Instant::now();
-        }
     }
 
     /// Shows a pod to the watches.
@@ -191,8 +176,9 @@ impl World {
         self.version += 1;
         let Some(pod) = self.pods.get_mut(name) else { return };
         pod.version = self.version;
-        let object: Pod = serde_json::from_value(object(name, pod)).expect("a pod");
-        self.publish(Change::Pod(name.into(), Some(Arc::new(PodInfo::of(&object)))));
+        let object: Pod = serde_json::from_value(objects::pod(name, pod)).expect("a pod");
+        let seen = Arc::new(pod.clone());
+        self.publish(Change::Pod(name.into(), Some((Arc::new(PodInfo::of(&object)), seen))));
         self.tell_budget();
     }
 
@@ -201,15 +187,12 @@ impl World {
         if self.told.replace(allowed) == Some(allowed) {
             return;
         }
-        let status = json!({"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
-        let object = json!({"metadata": {"name": "guard", "namespace": "ns"}, "status": status,
-            "spec": {"selector": {"matchLabels": {"guarded": "yes"}}}});
-        let budget = serde_json::from_value(object).expect("a budget");
-        self.publish(Change::Budget(Some(Arc::new(budget))));
+        let budget = serde_json::from_value(objects::budget(allowed)).expect("a budget");
+        self.publish(Change::Budget(Arc::new(budget), allowed));
     }
 
     /// How many guarded pods may be pushed away.
-    pub fn allowed(&self) -> usize {
+    fn allowed(&self) -> usize {
         let healthy = self.on_nodes().filter(|(_, p)| p.wish.guarded && !p.deleting).count();
         healthy.saturating_sub(self.keep)
     }
@@ -218,140 +201,122 @@ impl World {
         self.pods.iter().filter(|(_, p)| p.node.is_some() && !p.ended)
     }
 
-    fn on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (&'a String, &'a SimPod)> {
-        self.on_nodes().filter(move |(_, p)| p.node.as_deref() == Some(node))
-    }
-
-    /// Whether a pod fits beside those of `there`, all told.
-    fn fits(wish: &Wish, node: &SimNode, there: &[&SimPod]) -> bool {
-        let used: i64 = there.iter().map(|p| p.wish.cpu).sum();
-        used + wish.cpu <= node.cpu
-            && wish.disk.is_none_or(|d| d == node.disk)
-            && there.iter().all(|p| {
-                (wish.port == 0 || p.wish.port != wish.port) && (wish.shy.is_none() || p.wish.shy != wish.shy)
-            })
-    }
-
-    /// Nodes where the pod fits; with `push` also those where it would once less important pods it may push away are gone.
-    pub fn possible(&self, wish: &Wish, push: bool, spare: bool, settled: bool) -> Vec<String> {
-        let stays = |p: &SimPod| !push || p.wish.priority >= wish.priority || (spare && p.wish.guarded);
-        let nodes =
-            self.nodes.iter().filter(|(_, n)| !n.cordoned && (!settled || n.changed.elapsed() > FRESH));
-        let will_do = nodes.filter(|(name, node)| {
-            let there: Vec<&SimPod> = self.on(name).map(|(_, p)| p).filter(|p| stays(p)).collect();
-            Self::fits(wish, node, &there)
+    /// The cluster as it is.
+    pub fn setting(&self) -> Setting<'_> {
+        let there = self.on_nodes().map(|(_, p)| There {
+            uid: p.uid.clone(),
+            node: p.node.clone().unwrap_or_default(),
+            wish: p.wish.clone(),
+            deleting: p.deleting,
         });
-        will_do.map(|(name, _)| name.clone()).collect()
+        Setting::new(&self.nodes, there)
     }
 
     /// A pod is bound.
     ///
     /// # Errors
     /// The code of the refusal.
-    pub fn bind(&mut self, who: usize, name: &str, uid: &str, node: &str) -> Result<(), u16> {
-        let Some(pod) = self.pods.get(name) else { return Err(404) };
-        if pod.uid != uid || pod.deleting || pod.node.is_some() || pod.gated {
+    pub fn bind(&mut self, from: Sender, name: &str, uid: &str, node: &str) -> Result<(), u16> {
+        let who = from.who;
+        let Some(pod) = self.pods.get(name).filter(|p| p.uid == uid).cloned() else {
+            self.count("a pod is gone when it is bound");
+            return Err(if self.pods.contains_key(name) { 409 } else { 404 });
+        };
+        if pod.gated {
+            self.fault(format!("scheduler {who} binds {name} in spite of its gate"));
+        }
+        if pod.deleting || pod.gated {
             return Err(409);
         }
-        let wish = pod.wish.clone();
-        self.check_bind(name, &wish, node);
-        self.note(format!("scheduler {who} binds {name} to {node}"));
+        if let Some(there) = &pod.node {
+            self.count("a bound pod is bound again");
+            if self.alone && !from.late && !self.excused(there) {
+                self.fault(format!("scheduler {who} binds {name} to {node}, though it is on {there}"));
+            }
+            return Err(409);
+        }
+        self.check_bind(from, name, &pod.wish, node);
+        self.note(format!("scheduler {who} binds {name} to {node}, late {}", from.late));
+        let seconds = 1_767_225_600 + self.start.elapsed().as_secs() as i64;
+        let clock = self.nodes.get(node).map_or(0, |n| n.clock);
         let Some(pod) = self.pods.get_mut(name) else { return Err(404) };
         pod.node = Some(node.into());
+        pod.started = Some(seconds + clock);
         pod.nominated = None;
-        pod.binds += 1;
-        if pod.binds > 1 {
-            self.fault(format!("{name} is bound twice"));
-        }
-        self.touch(name);
         self.tell(name);
         Ok(())
     }
 
-    fn check_bind(&mut self, name: &str, wish: &Wish, node: &str) {
-        // A node that is gone, or changed just now, was there when it was chosen.
-        let Some(at) = self.nodes.get(node).cloned() else { return };
-        let there: Vec<&SimPod> = self.on(node).map(|(_, p)| p).collect();
-        let fits = Self::fits(wish, &at, &there);
-        let words = format!(
-            "{name} does not fit on {node}: {:?} beside {:?}",
-            wish,
-            self.on(node).collect::<Vec<_>>()
-        );
-        if self.alone && !fits {
+    /// Whether more may be on the node than it takes, or it is gone.
+    pub fn excused(&self, node: &str) -> bool {
+        self.nodes.get(node).is_none_or(|n| n.excused)
+    }
+
+    /// What pods take from each other no single scheduler may give away twice, whatever it knew.
+    fn check_bind(&mut self, from: Sender, name: &str, wish: &Wish, node: &str) {
+        if from.late {
+            self.count("a binding comes late");
+            // What was given up may be done all the same: for that nobody can be blamed, nor for what comes of it.
+            let zone = self.nodes.get(node).map(|n| n.zone);
+            self.nodes.values_mut().filter(|n| Some(n.zone) == zone).for_each(|n| n.excused = true);
+        }
+        // A node that is gone was there when it was chosen.
+        if !self.alone || self.excused(node) {
+            return;
+        }
+        let setting = self.setting();
+        if let Some(why) = setting.trouble(wish, node, true) {
+            let beside: Vec<&There> = setting.there.iter().filter(|t| t.node == node).collect();
+            let words = format!("{name} does not fit on {node} for {why}: {wish:?} beside {beside:?}");
             self.fault(words);
         }
     }
 
     /// A scheduler says of a pod that it is being pushed away.
-    pub fn disrupt(&mut self, who: usize, name: &str) {
-        self.note(format!("scheduler {who} pushes {name} away"));
-        self.check_budget(name);
+    pub fn disrupt(&mut self, from: Sender, name: &str) {
+        let who = from.who;
+        self.note(format!("scheduler {who} pushes {name} away, late {}", from.late));
+        let Some(pod) = self.pods.get(name).cloned() else { return };
+        // One whose binding is under way is pushed away as well, though it may turn up elsewhere.
+        let chosen = self.chosen.iter().rfind(|c| c.0 == who && c.1 == pod.uid).map(|c| c.2.clone());
+        let node = pod.node.clone();
+        if node.is_none() {
+            self.count("pushed away while being bound");
+        }
+        let for_it = |n: &&mut Nomination| {
+            let there = node.as_ref() == Some(&n.node) || chosen.as_ref() == Some(&n.node);
+            n.who == who && there && n.priority > pod.wish.priority
+        };
+        let mut reasons: Vec<&mut Nomination> = self.nominations.iter_mut().filter(for_it).collect();
+        let nobody = reasons.is_empty();
+        let mut broken = false;
+        if pod.wish.guarded && !pod.deleting {
+            for n in &mut reasons {
+                n.broken.insert(pod.uid.clone());
+            }
+            broken = reasons.iter().any(|n| n.broken.len() > n.allowed);
+            let needless = |n: &&mut Nomination| n.broken.len() > n.allowed && !n.ways.is_empty();
+            if !nobody && !from.late && reasons.iter().all(|n| needless(n)) {
+                let ways: Vec<_> = reasons.iter().map(|n| (n.pod.clone(), n.ways.clone())).collect();
+                self.fault(format!("a budget is broken for {name}, though there were {ways:?}"));
+            }
+        }
+        if broken {
+            self.count("a budget is broken for want of another way");
+        }
+        if nobody {
+            self.fault(format!("scheduler {who} pushes {name} off {node:?} for nobody more important"));
+        }
         if let Some(pod) = self.pods.get_mut(name) {
             pod.disrupted = true;
         }
-        self.touch(name);
+        self.count("pushed away");
+        if pod.wish.guarded {
+            self.count("a guarded pod is pushed away");
+        }
+        if from.late {
+            self.count("a pod is pushed away by a late request");
+        }
         self.tell(name);
     }
-
-    /// A budget is broken only for a pod that has no other way.
-    fn check_budget(&mut self, victim: &str) {
-        let Some(pod) = self.pods.get(victim).filter(|p| p.wish.guarded && !p.deleting) else { return };
-        if self.allowed() > 0 || !self.alone {
-            return;
-        }
-        let node = pod.node.clone();
-        let pushers = self.pods.values().filter(|p| p.nominated == node && p.node.is_none());
-        let ways: Vec<Vec<String>> = pushers.map(|p| self.possible(&p.wish, true, true, true)).collect();
-        // Their own node counts as another way only if the guarded ones may stay on it.
-        if !ways.is_empty() && ways.iter().all(|w| !w.is_empty()) {
-            self.fault(format!("a budget is broken for {victim}, though there were {ways:?}"));
-        }
-    }
-}
-
-fn object(name: &str, pod: &SimPod) -> Value {
-    let wish = &pod.wish;
-    let mut container =
-        json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": wish.cpu.to_string()}}});
-    if wish.port != 0 {
-        container["ports"] = json!([{"containerPort": wish.port, "hostPort": wish.port}]);
-    }
-    let mut labels = json!({"guarded": if wish.guarded { "yes" } else { "no" }});
-    let mut spec =
-        json!({"containers": [container], "priority": wish.priority, "schedulerName": wish.scheduler});
-    if let Some(group) = wish.shy {
-        labels["group"] = group.to_string().into();
-        spec["affinity"] = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
-            "topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"group": group.to_string()}}}]}});
-    }
-    if let Some(disk) = wish.disk {
-        spec["nodeSelector"] = json!({"disk": disk.to_string()});
-    }
-    if pod.gated {
-        spec["schedulingGates"] = json!([{"name": "later"}]);
-    }
-    if let Some(node) = &pod.node {
-        spec["nodeName"] = json!(node);
-    }
-    let mut status =
-        json!({"phase": if pod.ended { "Succeeded" } else { "Pending" }, "nominatedNodeName": pod.nominated});
-    if pod.disrupted {
-        status["conditions"] =
-            json!([{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]);
-    }
-    let mut metadata = json!({"name": name, "namespace": "ns", "uid": pod.uid, "labels": labels,
-        "resourceVersion": pod.version.to_string()});
-    if pod.deleting {
-        metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    }
-    json!({"metadata": metadata, "spec": spec, "status": status})
-}
-
-/// What the API server answers to a read.
-pub fn shown(name: &str, pod: &SimPod) -> Value {
-    let mut value = object(name, pod);
-    value["apiVersion"] = "v1".into();
-    value["kind"] = "Pod".into();
-    value
 }
