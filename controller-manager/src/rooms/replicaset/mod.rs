@@ -1,6 +1,6 @@
 //! ReplicaSets and ReplicationControllers: so many pods of one template.
 
-mod kinds;
+pub(crate) mod kinds;
 mod observe;
 pub(crate) mod plan;
 #[cfg(test)]

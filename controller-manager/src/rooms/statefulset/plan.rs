@@ -267,12 +267,12 @@ impl<'a> Look<'a> {
         waits
     }
 
-    /// The first pod that is not healthy, if it is one that is to go.
+    /// The first pod that is not available, if it is one that is to go.
     fn first_unwell(&self) -> Option<&str> {
-        if self.replicas.iter().any(|slot| !slot.pod.is_some_and(is_healthy)) {
+        if self.replicas.iter().any(|slot| self.is_unavailable(slot)) {
             return None;
         }
-        let unwell = self.condemned.iter().rev().find(|(_, pod)| !is_healthy(pod));
+        let unwell = self.condemned.iter().rev().find(|(_, pod)| self.unwell(pod).is_some());
         unwell.map(|(_, pod)| name(&pod.metadata))
     }
 
