@@ -449,10 +449,10 @@ impl World {
         let mut idle = 0;
         for _ in 0..3000 {
             self.see(true);
-            idle = if self.look(false) { 0 } else { idle + 1 };
-            self.check()?;
             let settled = self.state.pods.values().all(|p| active(p) && ready(p));
-            if idle > 20 && settled {
+            idle = if self.look(false) || !settled { 0 } else { idle + 1 };
+            self.check()?;
+            if idle > 20 {
                 return self.end();
             }
             // The rest of a pod that died is cleared away by somebody else.

@@ -1,5 +1,6 @@
 //! ReplicaSets and ReplicationControllers: so many pods of one template.
 
+mod instruments;
 pub(crate) mod kinds;
 mod observe;
 pub(crate) mod plan;
