@@ -31,7 +31,7 @@ const RETRIES: u32 = 10;
 /// Signs tokens with the service account key.
 enum Signer {
     Rsa(Box<RsaKeyPair>),
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
 }
 
 impl Signer {
@@ -47,7 +47,7 @@ impl Signer {
         }
         let (curve, random) = (&signature::ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         EcdsaKeyPair::from_pkcs8(curve, &der, &random)
-            .map(Signer::Ecdsa)
+            .map(|pair| Signer::Ecdsa(Box::new(pair)))
             .map_err(|e| anyhow!("the key is neither RSA nor ECDSA on P-256: {e}"))
     }
 

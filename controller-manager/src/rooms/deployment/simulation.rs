@@ -54,6 +54,10 @@ struct World {
     caches: [usize; 3],
     /// Per set, the state that its controller's own last write of pods led to.
     wrote: HashMap<String, usize>,
+    /// The same of the Deployment controller's writes of sets.
+    wrote_sets: usize,
+    /// Sets whose last write was not answered.
+    doubtful: BTreeSet<String>,
     /// Pods whose last write was not answered, by set.
     doubts: BTreeMap<String, BTreeSet<String>>,
     /// The old leader's last write, still under way.
@@ -92,6 +96,8 @@ impl World {
             skew: SignedDuration::ZERO,
             caches: [0; 3],
             wrote: HashMap::new(),
+            wrote_sets: 0,
+            doubtful: BTreeSet::new(),
             doubts: BTreeMap::new(),
             straggler: None,
             sound,
@@ -120,6 +126,8 @@ impl World {
         self.skew = SignedDuration::from_secs(self.rng.random_range(-600..=600));
         self.caches = [self.past.len() - 1; 3];
         self.wrote.clear();
+        self.wrote_sets = 0;
+        self.doubtful.clear();
         self.doubts.clear();
     }
 
@@ -206,6 +214,14 @@ impl World {
 
     /// One look of the Deployment controller, as the room does it. Answers whether there was anything to do.
     fn roll(&mut self, faults: bool) -> bool {
+        // Its own writes are awaited.
+        let shown = &self.past[self.caches[1]].sets;
+        if self.caches[1] < self.wrote_sets
+            || self.doubtful.iter().any(|s| shown.get(s) != self.state.sets.get(s))
+        {
+            return true;
+        }
+        self.doubtful.clear();
         let pods = &self.past[self.caches[2]].pods;
         let sets: Vec<_> = self.past[self.caches[1]].sets.values().cloned().collect();
         let about = |s: &&ReplicaSet| pods.values().any(|p| owner(p) == uid(&s.metadata) && !finished(p));
@@ -216,13 +232,21 @@ impl World {
         for step in plan.steps {
             let (Step::Write(write) | Step::Vanishing(write)) = step else { continue };
             if faults && self.chance(30) {
-                // The leader is gone before the write arrives.
-                self.straggler = Some(write);
+                // The leader is gone before the write arrives. A creation names no version it rests on: if one comes
+                // late there are more for a moment, and nobody could tell. Here it is lost.
+                self.straggler = Some(write).filter(|w| w.verb != Verb::Create);
                 self.lead();
                 return busy;
             }
-            if !matches!(self.send(&write, faults), Fate::Done) {
-                return busy;
+            let of_set = write.kind.plural == "replicasets" && write.verb != Verb::Delete;
+            match self.send(&write, faults) {
+                Fate::Done if of_set => self.wrote_sets = self.past.len() - 1,
+                Fate::Done => {}
+                Fate::Lost if of_set => {
+                    self.doubtful.insert(write.name.clone());
+                    return busy;
+                }
+                Fate::Lost | Fate::Failed => return busy,
             }
         }
         busy
