@@ -125,6 +125,8 @@ impl World {
     fn lead(&mut self) {
         self.skew = SignedDuration::from_secs(self.rng.random_range(-600..=600));
         self.caches = [self.past.len() - 1; 3];
+        // By another clock pods may not be available yet that were by the last one.
+        self.armed &= self.state.deployment.spec.as_ref().unwrap().min_ready_seconds.is_none();
         self.wrote.clear();
         self.wrote_sets = 0;
         self.doubtful.clear();
@@ -139,6 +141,10 @@ impl World {
         let limits = self.limits();
         // Nor may the controller still act on what was asked for before.
         let heard = self.past[self.caches[0]].deployment.spec == self.state.deployment.spec;
+        // What it takes for unavailable already may go without harm, as far as it can know.
+        let counted =
+            self.past[self.caches[1]].sets.values().filter_map(|s| s.status.as_ref()?.available_replicas);
+        let heard = heard && counted.sum::<i32>() == limits.replicas;
         let whole = heard
             && self.sizes() == limits.replicas
             && self.state.pods.len() as i32 == limits.replicas
