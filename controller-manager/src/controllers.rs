@@ -63,6 +63,7 @@ pub fn all() -> Vec<Controller> {
         "namespace-controller" "namespace" "namespace-controller" on namespace::start;
         "serviceaccount-controller" "serviceaccount" "service-account-controller" on serviceaccount::start;
         "serviceaccount-token-controller" "serviceaccount-token" "" on accounttokens::start;
+        "legacy-serviceaccount-token-cleaner-controller" "legacy-service-account-token-cleaner" "legacy-service-account-token-cleaner" on legacytokens::start;
         "root-ca-certificate-publisher-controller" "root-ca-cert-publisher" "root-ca-cert-publisher" on serviceaccount::start_root_ca;
         "clusterrole-aggregation-controller" "clusterrole-aggregation" "clusterrole-aggregation-controller" on clusterroles::start;
         "garbage-collector-controller" "garbagecollector" "generic-garbage-collector" on garbage::start;

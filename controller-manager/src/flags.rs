@@ -112,6 +112,9 @@ pub struct Config {
     pub cluster_signing_kubelet_serving_key_file: Option<PathBuf>,
     #[arg(long, value_parser = duration, default_value = "8760h0m0s")]
     pub cluster_signing_duration: Duration,
+    /// Tokens in Secrets unused for so long are declared invalid, and deleted after as long again.
+    #[arg(long, value_parser = duration, default_value = "8760h0m0s")]
+    pub legacy_service_account_token_clean_up_period: Duration,
 
     #[arg(long, num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
     pub enable_garbage_collector: bool,
@@ -189,7 +192,6 @@ const ACCEPTED: &[&str] = &[
     "kube-api-qps",
     "leader-elect-resource-lock",
     "leader-migration-config",
-    "legacy-service-account-token-clean-up-period",
     "log-flush-frequency",
     "log-json-info-buffer-size",
     "log-json-split-stream!",

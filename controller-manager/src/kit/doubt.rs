@@ -1,13 +1,16 @@
-//! Writes of pods whose answer was lost: they may have happened or not, and a plan over a cache that does not show it
+//! Writes of pods (or of what else an owner has) whose answer was lost: they may have happened or not, and a plan over a cache that does not show it
 //! yet could do another on top. Before the next look each such pod is read live and compared with the cache.
 
+use std::fmt::Debug;
 use std::hash::Hash;
 
 use ahash::AHashMap;
 use control::{Cache, Expectations};
-use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
 use kube::api::Api;
+use kube::core::NamespaceResourceScope;
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 
 use super::Context;
 use super::write::Failure;
@@ -55,18 +58,27 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
     ///
     /// # Errors
     /// A pod could not be read.
-    pub async fn settled(
+    pub async fn settled<T>(
         &self,
         context: &Context,
-        cache: &Cache<Pod>,
+        cache: &Cache<T>,
         namespace: &str,
         key: &K,
         expected: Option<&Expectations<K>>,
-    ) -> anyhow::Result<bool> {
-        let api: Api<Pod> = Api::namespaced(context.writer.client(), namespace);
+    ) -> anyhow::Result<bool>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api: Api<T> = Api::namespaced(context.writer.client(), namespace);
         for (name, made) in self.of(key) {
-            let live = api.get_opt(&name).await?.and_then(|p| p.metadata.resource_version);
-            let shown = cache.get(namespace, &name).and_then(|p| p.metadata.resource_version.clone());
+            let live = api.get_opt(&name).await?.and_then(|p| p.meta().resource_version.clone());
+            let shown = cache.get(namespace, &name).and_then(|p| p.meta().resource_version.clone());
             if live != shown {
                 return Ok(false);
             }

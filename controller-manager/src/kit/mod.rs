@@ -15,6 +15,7 @@ pub mod plan;
 pub mod pods;
 pub mod seen;
 pub mod served;
+pub mod slices;
 pub mod storage;
 pub mod template;
 pub mod write;

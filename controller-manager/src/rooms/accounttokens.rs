@@ -31,7 +31,7 @@ const RETRIES: u32 = 10;
 /// Signs tokens with the service account key.
 enum Signer {
     Rsa(Box<RsaKeyPair>),
-    Ecdsa(EcdsaKeyPair),
+    Ecdsa(Box<EcdsaKeyPair>),
 }
 
 impl Signer {
@@ -47,7 +47,7 @@ impl Signer {
         }
         let (curve, random) = (&signature::ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
         EcdsaKeyPair::from_pkcs8(curve, &der, &random)
-            .map(Signer::Ecdsa)
+            .map(|pair| Signer::Ecdsa(Box::new(pair)))
             .map_err(|e| anyhow!("the key is neither RSA nor ECDSA on P-256: {e}"))
     }
 
@@ -193,13 +193,24 @@ fn filled(
     Ok((full != *secret).then_some(full))
 }
 
+fn lists(account: &ServiceAccount, secret: &str) -> bool {
+    account.secrets.iter().flatten().any(|s| s.name.as_deref() == Some(secret))
+}
+
+/// The account without that Secret.
+fn without(account: &ServiceAccount, secret: &str) -> ServiceAccount {
+    let mut account = account.clone();
+    account.secrets.iter_mut().for_each(|s| s.retain(|s| s.name.as_deref() != Some(secret)));
+    account
+}
+
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
         self.secrets.synced().await;
-        let Some(secret) = self.secrets.get_key(&key).filter(|s| s.metadata.deletion_timestamp.is_none())
-        else {
+        let Some(secret) = self.secrets.get_key(&key) else { return self.gone(&key).await };
+        if secret.metadata.deletion_timestamp.is_some() {
             return Ok(None);
-        };
+        }
         let Some(of) = account_of(&secret) else { return Ok(None) };
         let write = match self.account(&of, &secret).await? {
             // Nobody's token opens a door.
@@ -214,6 +225,27 @@ impl Room {
             Err(failure) if failure.not_found() => Ok(None),
             other => Ok(other.map(|_| None)?),
         }
+    }
+
+    /// Takes the name of a Secret that is gone out of the accounts that list it.
+    async fn gone(&self, key: &Key) -> Outcome {
+        let listing: Vec<_> =
+            self.accounts.by_namespace(&key.namespace).into_iter().filter(|a| lists(a, &key.name)).collect();
+        if listing.is_empty() {
+            return Ok(None);
+        }
+        // One of that name may have been made again.
+        let secrets: Api<Secret> = Api::namespaced(self.context.writer.client(), &key.namespace);
+        if secrets.get_opt(&key.name).await.context("secret")?.is_some() {
+            return Ok(None);
+        }
+        for account in listing {
+            match self.context.writer.send(&Write::update(&without(&account, &key.name))).await {
+                Err(failure) if failure.not_found() => {}
+                other => drop(other?),
+            }
+        }
+        Ok(None)
     }
 
     /// The account of a Secret; that it is gone is believed only of the API server.
@@ -256,6 +288,15 @@ mod tests {
         let again = |ca| filled(&full, &account, Some(ca), || Err(anyhow!("no second token"))).unwrap();
         assert!(again("CA").is_none());
         assert_eq!(again("NEW").unwrap().data.unwrap()["ca.crt"].0, b"NEW");
+    }
+
+    #[test]
+    fn an_account_forgets_a_secret_that_is_gone() {
+        let mut account = account("u1");
+        account.secrets = serde_yaml::from_str("[{name: a}, {name: b}]").unwrap();
+        assert!(lists(&account, "a") && !lists(&account, "c"));
+        let rest = without(&account, "a");
+        assert!(!lists(&rest, "a") && lists(&rest, "b"));
     }
 
     #[test]

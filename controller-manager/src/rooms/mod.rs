@@ -14,6 +14,7 @@ pub mod endpointslice;
 pub mod ephemeralvolume;
 pub mod garbage;
 pub mod job;
+pub mod legacytokens;
 pub mod mirroring;
 pub mod namespace;
 pub mod nodeipam;

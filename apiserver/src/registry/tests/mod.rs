@@ -4,6 +4,7 @@ mod defaults;
 mod panics;
 mod pods;
 mod rest;
+mod scalers;
 mod services;
 mod updates;
 

@@ -253,14 +253,16 @@ fn other_groups() {
         (
             "{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: h}, spec: {minReplicas: 0, scaleTargetRef: {}, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization}}}, {type: Pods}], behavior: {scaleDown: {stabilizationWindowSeconds: 4000, policies: []}}}}",
             expect![[r#"
+            spec.minReplicas: Invalid value: 0: must be greater than or equal to 1
+            spec.maxReplicas: Required value: must be set and greater than 0
             spec.scaleTargetRef.kind: Required value
             spec.scaleTargetRef.name: Required value
-            spec.minReplicas: Invalid value: 0: must be greater than or equal to 1
-            spec.maxReplicas: Invalid value: 0: must be greater than 0
+            spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group
+            spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw value or a target utilization
+            spec.metrics[1].pods: Required value: must populate information for the given metric source
+            spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas
             spec.behavior.scaleDown.stabilizationWindowSeconds: Invalid value: 4000: must be less than or equal to 3600
             spec.behavior.scaleDown.policies: Required value: must specify at least one Policy
-            spec.metrics[0].resource.target.averageUtilization: Required value: must set either a target raw value or a target utilization
-            spec.metrics[1].pods: Required value: must populate the given metric source when `type` is "Pods"
         "#]],
         ),
         (

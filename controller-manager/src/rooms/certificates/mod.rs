@@ -200,8 +200,9 @@ pub fn start_cleaner(context: Context) {
 fn expires(csr: &Csr) -> Timestamp {
     let hours = |n: i64| SignedDuration::from_hours(n);
     let at = |c: &Condition| c.last_update_time.as_ref().map_or(created(&csr.metadata), |t| t.0);
-    let settled = ["Denied", "Failed", "Approved"].iter().find_map(|k| condition(csr, k));
-    let by_state = settled.map_or(created(&csr.metadata) + hours(24), |c| at(c) + hours(1));
+    let settled = ["Denied", "Failed", "Approved"].iter().filter_map(|k| condition(csr, k));
+    let by_state = settled.map(|c| at(c) + hours(1)).min();
+    let by_state = by_state.unwrap_or_else(|| created(&csr.metadata) + hours(24));
     let certificate = csr.status.as_ref().and_then(|s| s.certificate.as_ref());
     match certificate.and_then(|c| request::not_after(&c.0)) {
         Some(end) => end.min(by_state),
@@ -246,5 +247,10 @@ mod tests {
         denied.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].last_update_time =
             Some(time("2026-01-01T05:00:00Z"));
         assert_eq!(expires(&denied), time("2026-01-01T06:00:00Z").0);
+        // The hour counts from the first word, whatever was said after.
+        let mut failed = add(&denied, "Failed", "x", "y");
+        failed.status.as_mut().unwrap().conditions.as_mut().unwrap()[1].last_update_time =
+            Some(time("2026-01-01T07:00:00Z"));
+        assert_eq!(expires(&failed), time("2026-01-01T06:00:00Z").0);
     }
 }

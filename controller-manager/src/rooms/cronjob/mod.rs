@@ -2,9 +2,11 @@
 
 mod plan;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -24,16 +26,28 @@ use crate::kit::meta::{controlled_by, controller, name, namespace, uid};
 use crate::kit::seen::Seen;
 use crate::kit::{Context, Write};
 use crate::rooms::job::finished;
-use plan::{Observed, Plan, plan};
+use parking_lot::Mutex;
+use plan::{Made, Observed, Plan, plan};
 
 struct Room {
     context: Context,
     crons: Cache<CronJob>,
     jobs: Cache<Job>,
     seen: Seen<Key>,
+    /// Jobs made, or perhaps made, that no status says yet.
+    pending: Mutex<HashMap<Key, Vec<Pending>>>,
     zone: TimeZone,
     /// How long after their time Jobs are made.
     skew: Histogram,
+}
+
+/// A Job that may have been made and is not in the status.
+#[derive(Clone, Debug)]
+struct Pending {
+    name: String,
+    at: Timestamp,
+    /// It is known to have been made.
+    sure: bool,
 }
 
 /// Starts the controller.
@@ -42,6 +56,7 @@ pub fn start(context: Context) {
         crons: context.caches.of(),
         jobs: adopt::owned_cache(&context),
         seen: Seen::default(),
+        pending: Mutex::default(),
         zone: TimeZone::system(),
         skew: context.metrics.register(
             "cronjob_controller_job_creation_skew_duration_seconds",
@@ -71,20 +86,56 @@ pub fn start(context: Context) {
 
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
-        let Some(cron) = self.crons.get_key(&key) else { return Ok(None) };
+        let Some(cron) = self.crons.get_key(&key) else {
+            self.pending.lock().remove(&key);
+            return Ok(None);
+        };
         // A decision over a status older than the last one written would make a Job twice.
         if self.seen.behind(&key, control::cache::version_of(&*cron).unwrap_or(u64::MAX)) {
             return Ok(Some(std::time::Duration::from_secs(1)));
         }
         let owned = self.jobs.by_index(BY_CONTROLLER, uid(&cron.metadata));
         let missing = self.missing(&cron, &owned).await?;
+        let made = self.made(&key, &cron).await?;
         let jobs: Vec<&Job> = owned.iter().map(|j| &**j).collect();
-        let observed = Observed { cron: &cron, jobs, missing, zone: self.zone.clone() };
+        let observed = Observed { cron: &cron, jobs, missing, zone: self.zone.clone(), made };
         let mut plan = plan(&observed, Timestamp::now());
         let tried = self.apply(&cron, &mut plan).await;
         self.write_status(&cron, plan.status).await?;
+        if tried.is_ok() {
+            self.pending.lock().remove(&key);
+        }
         tried?;
         Ok(plan.again)
+    }
+
+    /// The Jobs whose making could not be written down.
+    async fn made(&self, key: &Key, cron: &CronJob) -> anyhow::Result<Vec<Made>> {
+        let pending = self.pending.lock().get(key).cloned().unwrap_or_default();
+        let mut made = Vec::new();
+        for one in pending {
+            let live = self.api(cron).get_opt(&one.name).await.context("job made before")?;
+            let ours = live.filter(|job| controlled_by(&job.metadata, &cron.metadata));
+            if ours.is_some() || one.sure {
+                let job = ours.filter(|job| !finished(job)).map(|job| reference(&job));
+                made.push(Made { job, at: one.at });
+            }
+        }
+        Ok(made)
+    }
+
+    /// Remembers a Job until the status has it.
+    fn pending(&self, cron: &CronJob, name: &str, at: Timestamp, sure: bool) {
+        self.settle(cron, name);
+        let pending = Pending { name: name.into(), at, sure };
+        self.pending.lock().entry(Key::of(cron)).or_default().push(pending);
+    }
+
+    /// That Job was not made.
+    fn settle(&self, cron: &CronJob, name: &str) {
+        if let Some(pending) = self.pending.lock().get_mut(&Key::of(cron)) {
+            pending.retain(|one| one.name != name);
+        }
     }
 
     /// Active Jobs neither the cache nor the API server has.
@@ -159,6 +210,7 @@ impl Room {
     ) -> anyhow::Result<()> {
         let recorder = &self.context.recorder;
         let mut made = reference(&job);
+        self.pending(cron, name(&job.metadata), at, false);
         match self.context.writer.send(&Write::create(&job)).await {
             Ok(answer) => {
                 self.skew.observe(Timestamp::now().duration_since(at).as_secs_f64().max(0.0));
@@ -180,11 +232,15 @@ impl Room {
             }
             Err(failure) if failure.namespace_terminating() => return Ok(()),
             Err(failure) => {
+                if failure.is_definite() {
+                    self.settle(cron, name(&job.metadata));
+                }
                 let message = format!("Error creating job: {}", failure.message);
                 recorder.warning(&reference(cron), "FailedCreate", message);
                 return Err(failure.into());
             }
         }
+        self.pending(cron, name(&job.metadata), at, true);
         enlist(status, made);
         status.last_schedule_time = Some(Time(at));
         Ok(())

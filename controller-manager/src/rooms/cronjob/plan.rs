@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use control::events::Kind as EventKind;
+use control::events::{Kind as EventKind, reference};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus, Job};
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use machinery::cron::Schedule;
 
-use crate::kit::meta::{controller_ref, name, namespace, uid, until};
+use crate::kit::meta::{annotation, controller_ref, name, namespace, uid, until};
 use crate::rooms::job::{finished, holds};
 
 /// The annotation that says for what time a Job was made.
@@ -32,6 +32,17 @@ pub struct Observed<'a> {
     pub missing: HashSet<String>,
     /// The manager's own zone, for CronJobs that name none.
     pub zone: TimeZone,
+    /// Jobs made, as far as the status does not say so yet.
+    pub made: Vec<Made>,
+}
+
+/// A Job that is known to have been made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Unless it is over.
+    pub job: Option<ObjectReference>,
+    /// The time it was made for.
+    pub at: Timestamp,
 }
 
 /// An event about the CronJob.
@@ -56,6 +67,10 @@ pub struct Plan<'a> {
 pub fn plan<'a>(o: &Observed<'a>, now: Timestamp) -> Plan<'a> {
     let mut plan = Plan { status: o.cron.status.clone().unwrap_or_default(), ..Plan::default() };
     plan.old = old(o);
+    for made in &o.made {
+        made.job.iter().for_each(|job| super::enlist(&mut plan.status, job.clone()));
+        ran(&mut plan.status, made.at);
+    }
     book(o, &mut plan);
     if o.cron.metadata.deletion_timestamp.is_some() {
         return plan;
@@ -88,7 +103,26 @@ fn tell(plan: &mut Plan<'_>, reason: &'static str, message: String) {
     plan.events.push((EventKind::Normal, reason, message));
 }
 
-/// Finished Jobs beyond the history that is kept, oldest first.
+/// The time a Job was made for, if it was for one.
+fn scheduled(job: &Job) -> Option<Timestamp> {
+    annotation(&job.metadata, SCHEDULED)?.parse().ok()
+}
+
+/// Whether a Job was made for a time that the status does not know of: whoever made it got no further.
+pub fn forgotten(cron: &CronJob, job: &Job) -> bool {
+    let last = cron.status.as_ref().and_then(|s| s.last_schedule_time.as_ref());
+    scheduled(job).is_some_and(|at| last.is_none_or(|last| at > last.0))
+}
+
+/// Notes that a Job was made for a time.
+fn ran(status: &mut CronJobStatus, at: Timestamp) {
+    if status.last_schedule_time.as_ref().is_none_or(|last| at > last.0) {
+        status.last_schedule_time = Some(Time(at));
+    }
+}
+
+/// Finished Jobs beyond the history that is kept, oldest first. One the status does not know of stays until it does:
+/// it is all that says that its time has been.
 fn old<'a>(o: &Observed<'a>) -> Vec<&'a Job> {
     let spec = &o.cron.spec;
     let limits =
@@ -102,7 +136,7 @@ fn old<'a>(o: &Observed<'a>) -> Vec<&'a Job> {
         let excess = ended.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
         going.extend(ended.into_iter().take(excess));
     }
-    going.retain(|j| j.metadata.deletion_timestamp.is_none());
+    going.retain(|j| j.metadata.deletion_timestamp.is_none() && !forgotten(o.cron, j));
     going
 }
 
@@ -114,6 +148,9 @@ fn book(o: &Observed<'_>, plan: &mut Plan<'_>) {
     for job in &o.jobs {
         let id = uid(&job.metadata);
         let over = finished(job);
+        if let Some(at) = scheduled(job).filter(|_| forgotten(o.cron, job)) {
+            ran(&mut plan.status, at);
+        }
         match (listed(plan, id), over) {
             (false, false) => {
                 let message = format!(
@@ -121,6 +158,10 @@ fn book(o: &Observed<'_>, plan: &mut Plan<'_>) {
                     name(&job.metadata)
                 );
                 warn(plan, "UnexpectedJob", message);
+                // Its own, made and not written down: it counts, or there would be two at a time.
+                if forgotten(o.cron, job) && job.metadata.deletion_timestamp.is_none() {
+                    super::enlist(&mut plan.status, reference(*job));
+                }
             }
             (true, true) => {
                 let kind = if holds(job, "Complete").is_some() { "Complete" } else { "Failed" };

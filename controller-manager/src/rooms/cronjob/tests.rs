@@ -10,7 +10,7 @@ use super::plan::{Observed, plan};
 use crate::kit::meta::name;
 use crate::testing::now;
 
-fn cron(spec: &str, status: &str) -> CronJob {
+pub fn cron(spec: &str, status: &str) -> CronJob {
     let text = format!(
         "{{metadata: {{name: c, namespace: ns, uid: u, creationTimestamp: '2026-01-01T09:00:30Z'}}, spec: {{jobTemplate: {{metadata: {{labels: {{a: b}}}}, spec: {{template: {{spec: {{containers: []}}}}}}}}, {spec}}}, status: {{{status}}}}}"
     );
@@ -37,7 +37,8 @@ fn job(text: &str) -> Job {
 fn look(cron: &CronJob, jobs: &[&str], missing: &[&str]) -> String {
     let jobs: Vec<Job> = jobs.iter().map(|t| job(t)).collect();
     let missing = missing.iter().map(|m| m.to_string()).collect();
-    let observed = Observed { cron, jobs: jobs.iter().collect(), missing, zone: TimeZone::UTC };
+    let observed =
+        Observed { cron, jobs: jobs.iter().collect(), missing, zone: TimeZone::UTC, made: Vec::new() };
     let plan = plan(&observed, now());
     let mut text = String::new();
     for job in &plan.old {

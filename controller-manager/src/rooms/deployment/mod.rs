@@ -3,6 +3,8 @@
 mod observe;
 pub(crate) mod plan;
 mod sets;
+#[cfg(test)]
+mod simulation;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,14 @@ use kube::api::Api;
 
 use super::plan::{NEW_SET, Observed, plan};
 use super::sets::same_template;
+use crate::kit::doubt::Doubts;
 use crate::kit::meta::{controlled_by, controller, name, namespace, selects, uid};
+use crate::kit::seen::Seen;
+use crate::kit::write::{Failure, Verb};
 use crate::kit::{Context, Plan, Step, Write, adopt, pods};
 
+/// How long to wait for a cache that is behind the room's own writes before looking whether it has given up.
+const BEHIND: std::time::Duration = std::time::Duration::from_secs(2);
 /// After this many failures in a row a Deployment waits for the next change.
 const MAX_RETRIES: u32 = 15;
 
@@ -23,6 +28,9 @@ struct Room {
     deployments: Cache<Deployment>,
     sets: Cache<ReplicaSet>,
     pods: Cache<Pod>,
+    /// Own writes of sets that the cache may not show yet: a plan over an older view would ask for more pods than may be.
+    seen: Seen<Key>,
+    doubts: Doubts<Key>,
 }
 
 /// Starts the controller.
@@ -31,6 +39,8 @@ pub fn start(context: Context) {
         deployments: context.caches.of(),
         sets: adopt::owned_cache(&context),
         pods: context.pods(),
+        seen: Seen::default(),
+        doubts: Doubts::default(),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -76,6 +86,12 @@ fn owners(deployments: &Cache<Deployment>, set: &ReplicaSet) -> Vec<Key> {
 
 impl Room {
     async fn sync(&self, key: Key) -> Outcome {
+        // What the cache has seen is asked before it is read, never after.
+        if self.seen.behind(&key, self.sets.resource_version())
+            || !self.doubts.settled(&self.context, &self.sets, &key.namespace, &key, None).await?
+        {
+            return Ok(Some(BEHIND));
+        }
         let Some(deployment) = self.deployments.get_key(&key) else { return Ok(None) };
         let Some(spec) = &deployment.spec else { return Ok(None) };
         let (owned, orphans) = adopt::owned_and_orphans(&self.sets, &deployment.metadata);
@@ -85,7 +101,7 @@ impl Room {
             return Ok(None);
         }
         let observed = self.observe(&deployment, owned);
-        self.apply(&observed, plan(&observed, Timestamp::now())).await
+        self.apply(&key, &observed, plan(&observed, Timestamp::now())).await
     }
 
     fn observe(&self, deployment: &Arc<Deployment>, owned: Vec<Arc<ReplicaSet>>) -> Observed {
@@ -100,11 +116,11 @@ impl Room {
         }
     }
 
-    async fn apply(&self, observed: &Observed, mut plan: Plan) -> Outcome {
+    async fn apply(&self, key: &Key, observed: &Observed, mut plan: Plan) -> Outcome {
         let create = plan.steps.iter().position(|s| matches!(s, Step::Write(w) if w.note == NEW_SET));
         if let Some(position) = create
             && let Step::Write(write) = plan.steps.remove(position)
-            && let Err(failure) = self.context.writer.send(&write).await
+            && let Err(failure) = self.send(key, &write).await
         {
             if failure.namespace_terminating() {
                 return Ok(None);
@@ -120,7 +136,41 @@ impl Room {
             // Made by an earlier look that this one could not see yet: no event a second time.
             plan.steps.retain(|s| !matches!(s, Step::Event { reason: "ScalingReplicaSet", .. }));
         }
-        plan.apply(&self.context).await
+        self.finish(key, plan).await
+    }
+
+    /// The rest of a plan in order, as [`Plan::apply`] does it.
+    async fn finish(&self, key: &Key, plan: Plan) -> Outcome {
+        tracing::debug!(deployment = %key, why = plan.why, steps = plan.steps.len(), "plan");
+        for step in &plan.steps {
+            match step {
+                Step::Write(write) => self.send(key, write).await?,
+                Step::Vanishing(write) => match self.send(key, write).await {
+                    Err(failure) if failure.not_found() => {}
+                    other => other?,
+                },
+                Step::Event { object, kind, reason, message } => {
+                    self.context.recorder.record(object, *kind, reason, message.clone());
+                }
+            }
+        }
+        Ok(plan.again)
+    }
+
+    /// A write; one of a set is awaited in the cache.
+    async fn send(&self, key: &Key, write: &Write) -> Result<(), Failure> {
+        let of_set = write.kind.plural == "replicasets";
+        match self.context.writer.send(write).await {
+            Ok(answer) if of_set && write.verb != Verb::Delete => self.seen.wrote(key.clone(), &answer),
+            Ok(_) => {}
+            Err(failure) => {
+                if of_set {
+                    self.doubts.failed(key, &write.name, &failure);
+                }
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the set that took the name belongs to this Deployment and has its template.

@@ -190,6 +190,14 @@ impl Work<'_> {
         if wanted == current {
             return false;
         }
+        // Its count still has pods that are on their way out: grown now, it would count them as its new ones, and as
+        // many old ones would go too early.
+        if wanted > current
+            && self.new.as_ref().is_some_and(|new| !observed(&new.set) || new.actual() > current)
+        {
+            self.plan.why = "the new set has not come to its size yet".into();
+            return false;
+        }
         let limits = self.limits;
         if let Some(new) = &mut self.new {
             new.resize(wanted, &limits);

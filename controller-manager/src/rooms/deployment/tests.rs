@@ -16,7 +16,7 @@ use crate::kit::write::Verb;
 use crate::kit::{Plan, Step};
 use crate::testing::now;
 
-fn template(image: &str) -> PodTemplateSpec {
+pub fn template(image: &str) -> PodTemplateSpec {
     let labels: BTreeMap<_, _> = [("app".to_string(), "web".to_string())].into();
     let container = Container { name: "c".into(), image: Some(image.into()), ..Default::default() };
     PodTemplateSpec {
@@ -26,7 +26,7 @@ fn template(image: &str) -> PodTemplateSpec {
 }
 
 /// `replicas image [surge=N] [unavailable=N] [recreate] [paused] [deadline=N] [history=N]`
-fn deployment(text: &str) -> Deployment {
+pub fn deployment(text: &str) -> Deployment {
     let mut words = text.split_whitespace();
     let mut spec = DeploymentSpec {
         replicas: Some(words.next().unwrap().parse().unwrap()),

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 
+use super::instruments::Instruments;
 use super::plan::{Observed, SERVICE_LABEL, ours, plan};
 use super::source::{self, Family};
 use super::topology::{self, Shares, ZONE};
@@ -29,6 +30,7 @@ struct Room {
     slices: Cache<EndpointSlice>,
     seen: Seen<Key>,
     recorder: Recorder,
+    instruments: Instruments,
     /// Whether a Service's endpoints have hints by zone, as last told.
     told: Mutex<HashMap<(Key, Family), Result<(), String>>>,
 }
@@ -42,6 +44,7 @@ pub fn start(context: Context) {
         slices: context.caches.of(),
         seen: Seen::default(),
         recorder: Recorder::start(context.writer.client(), COMPONENT, None, &context.tasks),
+        instruments: Instruments::register(&context.metrics),
         told: Mutex::default(),
         context: context.clone(),
     });
@@ -67,7 +70,9 @@ fn wake(room: &Arc<Room>, queue: &Queue<Key>) {
     room.services.handle(move |event| {
         if event.new.is_none() {
             seen.told.lock().retain(|(key, _), _| *key != event.key);
+            seen.instruments.slices.forget(&event.key);
         }
+        seen.instruments.service(event.old.as_deref(), event.new.as_deref());
         q.add(event.key.clone());
     });
     let (q, services) = (queue.clone(), room.services.clone());
@@ -109,6 +114,7 @@ impl Room {
             return Ok(None);
         }
         if self.seen.behind(&key, self.slices.resource_version()) {
+            self.instruments.stale();
             // The slice's event wakes us; the time is for the event that never comes.
             return Ok(Some(Duration::from_secs(1)));
         }
@@ -123,7 +129,10 @@ impl Room {
         let observed =
             Observed { service: &service, pods, slices, zones: &zones, shares: shares.as_ref(), max };
         let outcome = plan(&observed);
-        self.apply(&key, outcome.plan.steps).await?;
+        self.instruments.looked(&key, &observed, &outcome);
+        let applied = self.apply(&key, outcome.plan.steps).await;
+        self.instruments.synced(applied.is_ok());
+        applied?;
         self.tell(&key, &service, outcome.hinted);
         if !outcome.homeless.is_empty() {
             tracing::debug!(service = %key, pods = ?outcome.homeless, "nodes of pods are not known yet");

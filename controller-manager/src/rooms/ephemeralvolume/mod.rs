@@ -8,6 +8,8 @@ use control::{Cache, Key, Queue};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::kit::meta::{controlled_by, controller_ref, name, namespace};
 use crate::kit::pods::finished;
 use crate::kit::storage::{self, BY_CLAIM};
@@ -17,11 +19,22 @@ struct Room {
     context: Context,
     pods: Cache<Pod>,
     claims: Cache<PersistentVolumeClaim>,
+    made: Counter,
+    failed: Counter,
 }
 
 /// Starts the controller.
 pub fn start(context: Context) {
-    let room = Arc::new(Room { pods: context.pods(), claims: context.caches.of(), context: context.clone() });
+    let counter = |what: &str, help: &str| {
+        context.metrics.register(&format!("ephemeral_volume_controller_{what}"), help, Counter::default())
+    };
+    let room = Arc::new(Room {
+        pods: context.pods(),
+        claims: context.caches.of(),
+        made: counter("create", "Number of PersistentVolumeClaim creation requests"),
+        failed: counter("create_failures", "Number of PersistentVolumeClaim creation requests that failed"),
+        context: context.clone(),
+    });
     storage::index_pods(&room.pods);
     let queue = Queue::new();
     let q = queue.clone();
@@ -104,7 +117,12 @@ impl Room {
         let plan = plan(pod, volume, existing.as_deref()).map_err(anyhow::Error::msg)?;
         for step in &plan.steps {
             let crate::kit::Step::Write(write) = step else { continue };
-            match self.context.writer.send(write).await {
+            self.made.inc();
+            let sent = self.context.writer.send(write).await;
+            if sent.is_err() {
+                self.failed.inc();
+            }
+            match sent {
                 // Its namespace is going, or there is one that the cache is yet to show: then that is looked at.
                 Err(failure) if failure.namespace_terminating() || failure.already_exists() => {}
                 Err(failure) => anyhow::bail!("create PVC {called}: {}", failure.message),

@@ -13,6 +13,7 @@ use kube::api::{Api, PartialObjectMeta};
 use kube::core::DynamicObject;
 use kube::runtime::watcher;
 use parking_lot::{Mutex, RwLock};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, watch};
 
 use super::graph::{Graph, Look};
@@ -53,12 +54,18 @@ pub fn start(context: Context) {
         rediscover: Arc::new(Notify::new()),
     };
     let workers = context.config.workers("gc", 20);
+    let errors = context.metrics.register(
+        "garbagecollector_controller_resources_sync_error",
+        "Number of garbage collector resources sync errors",
+        Counter::default(),
+    );
     let tasks = context.tasks.clone();
     tasks.spawn("garbage-collector monitors", async move {
         let mut monitors =
-            Monitors { context: context.clone(), shared: shared.clone(), running: HashMap::new() };
+            Monitors { context: context.clone(), shared: shared.clone(), running: HashMap::new(), errors };
         monitors.refresh().await;
         if tokio::time::timeout(SYNC_DEADLINE, monitors.synced()).await.is_err() {
+            monitors.errors.inc();
             tracing::warn!("not all kinds are listed yet, garbage collection begins without them");
         }
         let worker = Arc::new(Worker::new(context.clone(), shared.clone()));
@@ -84,6 +91,8 @@ struct Monitors {
     context: Context,
     shared: Shared,
     running: HashMap<Kind, Monitor>,
+    /// How often what there is to watch could not be told, or not be listed.
+    errors: Counter,
 }
 
 fn watched(resource: &Resource) -> bool {
@@ -99,6 +108,7 @@ impl Monitors {
             match discovery::preferred(&self.context.root).await {
                 Ok(found) => break found,
                 Err(error) => {
+                    self.errors.inc();
                     tracing::warn!(error = format!("{error:#}"), "discovery failed");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }
@@ -110,7 +120,9 @@ impl Monitors {
         let wanted: HashSet<Kind> =
             found.resources.iter().filter(|r| watched(r)).map(|r| r.kind.clone()).collect();
         // While a group cannot be asked, its watches stay: they come back by themselves.
-        if found.failed.is_empty() {
+        if !found.failed.is_empty() {
+            self.errors.inc();
+        } else {
             let gone: Vec<Kind> = self.running.keys().filter(|k| !wanted.contains(k)).cloned().collect();
             gone.iter().for_each(|kind| self.end(kind));
         }

@@ -31,15 +31,15 @@ pub fn ours(slice: &EndpointSlice) -> bool {
     label(&slice.metadata, MANAGED_BY) == Some(CONTROLLER)
 }
 
-/// What to write.
-pub fn plan(o: &Observed<'_>) -> Plan {
+/// What to write, and how many addresses are left out.
+pub fn plan(o: &Observed<'_>) -> (Plan, usize) {
     let Some(endpoints) = o.endpoints.filter(|e| mirrored(e, o.service)) else {
         let mut plan = Plan::because("nothing to mirror");
         o.slices.iter().for_each(|slice| plan.vanishing(Write::delete(*slice)));
-        return plan;
+        return (plan, 0);
     };
     let mut plan = Plan::because("mirrors Endpoints");
-    let mut groups = groups(endpoints, o.max, &mut plan);
+    let (mut groups, skipped) = groups(endpoints, o.max, &mut plan);
     let mut spare = Vec::new();
     for slice in &o.slices {
         match groups.remove(&group_of(slice)) {
@@ -51,7 +51,7 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         plan.write(Write::create(&slice(endpoints, family, &ports, wanted)).note("mirror"));
     }
     spare.into_iter().for_each(|slice| plan.vanishing(Write::delete(slice)));
-    plan
+    (plan, skipped)
 }
 
 fn mirrored(endpoints: &Endpoints, service: Option<&Service>) -> bool {
@@ -67,8 +67,8 @@ fn mirrored(endpoints: &Endpoints, service: Option<&Service>) -> bool {
 type Ports = Vec<(String, String, i32, Option<String>)>;
 type Groups = BTreeMap<(Family, Ports), Vec<Endpoint>>;
 
-fn groups(endpoints: &Endpoints, max: usize, plan: &mut Plan) -> Groups {
-    let mut groups = Groups::new();
+fn groups(endpoints: &Endpoints, max: usize, plan: &mut Plan) -> (Groups, usize) {
+    let (mut groups, mut skipped) = (Groups::new(), 0);
     let mut warn = |reason, message: String| plan.event(reference(endpoints), Kind::Warning, reason, message);
     for subset in endpoints.subsets.iter().flatten() {
         let ports = ports(subset);
@@ -76,6 +76,7 @@ fn groups(endpoints: &Endpoints, max: usize, plan: &mut Plan) -> Groups {
         let unready = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));
         let all: Vec<_> = ready.chain(unready).collect();
         if all.len() > max {
+            skipped += all.len() - max;
             let message = format!(
                 "A max of {max} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped",
                 all.len() - max
@@ -87,11 +88,14 @@ fn groups(endpoints: &Endpoints, max: usize, plan: &mut Plan) -> Groups {
                 Some(family) => {
                     groups.entry((family, ports.clone())).or_default().push(endpoint(address, ready));
                 }
-                None => warn("InvalidIPAddress", format!("{:?} is not a valid IP address", address.ip)),
+                None => {
+                    skipped += 1;
+                    warn("InvalidIPAddress", format!("{:?} is not a valid IP address", address.ip));
+                }
             }
         }
     }
-    groups
+    (groups, skipped)
 }
 
 fn ports(subset: &EndpointSubset) -> Ports {
@@ -194,7 +198,7 @@ mod tests {
     }
 
     fn words(endpoints: Option<&Endpoints>, service: &Service, slices: Vec<&EndpointSlice>) -> Vec<String> {
-        let plan = plan(&Observed { endpoints, service: Some(service), slices, max: 2 });
+        let (plan, _) = plan(&Observed { endpoints, service: Some(service), slices, max: 2 });
         plan.to_string().lines().skip(1).map(str::to_string).collect()
     }
 
@@ -208,6 +212,7 @@ mod tests {
         let service = service(json!(null));
         assert_eq!(words(Some(&source), &service, vec![]), vec!["create endpointslices m-: mirror"; 3]);
         let mut made: Vec<EndpointSlice> = groups(&source, 9, &mut Plan::default())
+            .0
             .into_iter()
             .map(|((family, ports), wanted)| slice(&source, family, &ports, wanted))
             .collect();

@@ -16,6 +16,8 @@ pub struct Instruments {
     size: Family<Labels, Gauge>,
     unhealthy: Family<Labels, Gauge>,
     evictions: Family<Labels, Counter>,
+    /// One look at one node.
+    pub node: Histogram,
     /// One look at all nodes.
     pub round: Histogram,
 }
@@ -44,6 +46,11 @@ impl Instruments {
                 &name("evictions"),
                 "Number of Node evictions that happened since current instance of NodeController started",
                 Family::default(),
+            ),
+            node: metrics.register(
+                &name("update_node_health_duration_seconds"),
+                "Duration in seconds for NodeController to update the health of a single node",
+                Histogram::new(exponential_buckets(0.001, 4.0, 8)),
             ),
             round: metrics.register(
                 &name("update_all_nodes_health_duration_seconds"),

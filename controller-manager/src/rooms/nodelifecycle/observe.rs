@@ -123,14 +123,22 @@ impl Room {
             ticks.tick().await;
             let began = Instant::now();
             let nodes = self.nodes.list();
-            let silent: Vec<_> = nodes.iter().filter_map(|n| self.check(n).map(|w| (n.clone(), w))).collect();
-            futures::future::join_all(silent.iter().map(|(node, write)| self.tell(node, write))).await;
+            futures::future::join_all(nodes.iter().map(|node| self.look(node))).await;
             if self.count_zones() {
                 // Taints go from all nodes when all zones are down, and may come again when one is back.
                 self.nodes.keys().into_iter().for_each(|k| queue.add(k));
             }
             self.instruments.round.observe(began.elapsed().as_secs_f64());
         }
+    }
+
+    /// Sees whether a node is silent, and says so.
+    async fn look(&self, node: &Node) {
+        let began = Instant::now();
+        if let Some(write) = self.check(node) {
+            self.tell(node, &write).await;
+        }
+        self.instruments.node.observe(began.elapsed().as_secs_f64());
     }
 
     /// The write that says a node is silent, if it is and does not say so yet.

@@ -1,6 +1,7 @@
 //! ReplicaSets and ReplicationControllers: so many pods of one template.
 
-mod kinds;
+mod instruments;
+pub(crate) mod kinds;
 mod observe;
 pub(crate) mod plan;
 #[cfg(test)]

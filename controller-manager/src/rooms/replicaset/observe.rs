@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 
+use super::instruments::Instruments;
 use super::kinds::{Replicas, Spec};
 use super::plan::{self, Manage, Observed, Trouble};
 use crate::kit::doubt::Doubts;
@@ -25,6 +26,7 @@ struct Room<T: Replicas> {
     pods: Cache<Pod>,
     expectations: Arc<Expectations<Key>>,
     doubts: Doubts<Key>,
+    instruments: Instruments,
 }
 
 /// How long to wait for a cache to show what became of a deletion whose answer was lost.
@@ -37,6 +39,7 @@ pub fn start<T: Replicas>(context: Context, workers: usize) {
         pods: context.pods(),
         expectations: Arc::new(Expectations::new()),
         doubts: Doubts::default(),
+        instruments: Instruments::register::<T>(&context.metrics),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -130,10 +133,14 @@ impl<T: Replicas> Room<T> {
             .settled(&self.context, &self.pods, &key.namespace, &key, Some(&self.expectations))
             .await?
         {
+            self.instruments.skipped();
             return Ok(Some(BEHIND));
         }
         // Whether earlier writes are settled is asked before the pods are read, never after.
         let settled = self.expectations.satisfied(&key);
+        if !settled {
+            self.instruments.skipped();
+        }
         let (owned, orphans) = pods::owned_and_orphans(&self.pods, set.meta());
         let owned: Vec<_> = owned.into_iter().filter(|p| !pods::finished(p)).collect();
         let orphans: Vec<_> = orphans.into_iter().filter(|p| pods::active(p)).collect();
@@ -211,6 +218,7 @@ impl<T: Replicas> Room<T> {
             Manage::Delete(names) => {
                 let victims = owned.iter().filter(|p| names.iter().any(|n| n == name(&p.metadata)));
                 let victims: Vec<_> = victims.cloned().collect();
+                self.instruments.ages(owned, &victims, Timestamp::now());
                 self.expectations.expect(key, 0, victims.iter().map(|p| seen_as(&p.metadata)));
                 let failed = self.delete(key, set, &victims).await?;
                 Some(Trouble { creating: false, message: failed })

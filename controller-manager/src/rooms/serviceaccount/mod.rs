@@ -1,12 +1,18 @@
 //! What every namespace is given: a `default` service account, and the cluster's CA as a ConfigMap.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use control::runner::{Options, Outcome};
 use control::{Cache, Key, Queue};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use daemon::metrics::Metrics;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::kit::counts::{self, Counters, Labels, count};
 use crate::kit::{Context, Write, write::Failure};
 
 const ACCOUNT: &str = "default";
@@ -25,7 +31,7 @@ fn active(namespace: &Namespace) -> bool {
 }
 
 /// Success too: somebody made it first, or the namespace is ending.
-fn settled(result: Result<crate::kit::write::Answer, Failure>) -> anyhow::Result<()> {
+fn settled<T>(result: Result<T, Failure>) -> anyhow::Result<()> {
     match result {
         Err(failure)
             if failure.already_exists() || failure.namespace_terminating() || failure.not_found() =>
@@ -78,6 +84,38 @@ fn named(name: &str, namespace: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.into()), namespace: Some(namespace.into()), ..Default::default() }
 }
 
+/// What the publisher counts.
+struct Counts {
+    syncs: Counters,
+    durations: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+impl Counts {
+    fn register(metrics: &Arc<Metrics>) -> Self {
+        let made: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        Self {
+            syncs: metrics.register(
+                "root_ca_cert_publisher_sync",
+                "Number of namespace syncs happened in root ca cert publisher.",
+                Family::default(),
+            ),
+            durations: metrics.register(
+                "root_ca_cert_publisher_sync_duration_seconds",
+                "Number of namespace syncs happened in root ca cert publisher.",
+                Family::new_with_constructor(made),
+            ),
+        }
+    }
+
+    /// A sync is over; where there was no answer it counts as the server's fault.
+    fn synced(&self, failure: Option<&Failure>, took: Duration) {
+        let code = failure.map_or(200, |f| if f.code == 0 { 500 } else { f.code });
+        let labels = [("code", &*code.to_string())];
+        count(&self.syncs, labels);
+        self.durations.get_or_create(&counts::named(labels)).observe(took.as_secs_f64());
+    }
+}
+
 /// Starts the publisher of the root CA. Keys are namespaces.
 pub fn start_root_ca(context: Context) {
     let Some(path) = context.config.root_ca_file.clone() else {
@@ -97,7 +135,8 @@ pub fn start_root_ca(context: Context) {
     namespaces.handle(move |event| q.add(event.key.clone()));
     let q = queue.clone();
     maps.handle(move |event| q.add(Key::new("", &event.key.namespace)));
-    let room = Arc::new((context.clone(), namespaces, maps, ca));
+    let counts = Counts::register(&context.metrics);
+    let room = Arc::new((context.clone(), namespaces, maps, ca, counts));
     context.run(Options::new("root-ca-certificate-publisher-controller", 1), queue, move |key| {
         let room = room.clone();
         async move {
@@ -105,9 +144,13 @@ pub fn start_root_ca(context: Context) {
             let namespace = room.1.get_key(&key).filter(|n| active(n));
             let write =
                 namespace.and_then(|_| plan_ca(&key.name, room.2.get(&key.name, CA_MAP).as_deref(), &room.3));
-            if let Some(write) = write {
-                settled(room.0.writer.send(&write).await)?;
-            }
+            let began = tokio::time::Instant::now();
+            let sent = match &write {
+                Some(write) => room.0.writer.send(write).await.map(drop),
+                None => Ok(()),
+            };
+            room.4.synced(sent.as_ref().err(), began.elapsed());
+            settled(sent)?;
             Ok(None)
         }
     });
@@ -145,6 +188,23 @@ mod tests {
         let restored = plan_ca("ns", Some(&map), "CA").unwrap();
         assert_eq!(restored.to_string(), "update configmaps kube-root-ca.crt");
         assert_eq!(restored.body["data"], serde_json::json!({"ca.crt": "CA"}));
+    }
+
+    #[test]
+    fn syncs_are_counted_by_their_answer() {
+        let metrics = Metrics::new();
+        let counts = Counts::register(&metrics);
+        counts.synced(None, Duration::from_millis(3));
+        counts.synced(Some(&Failure::of_code(409)), Duration::from_millis(3));
+        counts.synced(Some(&Failure::of_code(0)), Duration::from_millis(3));
+        let text = metrics.encode();
+        for code in [200, 409, 500] {
+            assert!(
+                text.contains(&format!("root_ca_cert_publisher_sync_total{{code=\"{code}\"}} 1")),
+                "{text}"
+            );
+        }
+        assert!(text.contains("sync_duration_seconds_bucket{le=\"0.004\",code=\"200\"} 1"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! StatefulSets: pods with a name, a place in line and claims of their own.
 
+mod budgets;
 mod claims;
 mod identity;
 mod observe;

@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetSpe
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::budgets::Budgets;
 use super::identity::{ordinal, revision};
 use super::plan::{Act, Observed, What, plan};
 use super::{claims, plan::Plan};
@@ -37,6 +38,7 @@ struct Room {
     seen_sets: Seen<Key>,
     doubts: Doubts<Key>,
     skips: Skips,
+    budgets: Budgets,
 }
 
 /// Starts the controller.
@@ -50,6 +52,7 @@ pub fn start(context: Context) {
         seen_sets: Seen::default(),
         doubts: Doubts::default(),
         skips: Skips::register(&context.metrics, "statefulset_controller"),
+        budgets: Budgets::register(&context.metrics),
         context: context.clone(),
     });
     let queue = Queue::new();
@@ -115,7 +118,10 @@ impl Room {
         if behind || !self.doubts.settled(&self.context, &self.pods, &key.namespace, &key, None).await? {
             return Ok(Some(BEHIND));
         }
-        let Some(set) = self.sets.get_key(&key) else { return Ok(None) };
+        let Some(set) = self.sets.get_key(&key) else {
+            self.budgets.show(&key, None);
+            return Ok(None);
+        };
         let Some(spec) = set.spec.as_ref().filter(|s| !is_empty_selector(&s.selector)) else {
             return Ok(None);
         };
@@ -129,6 +135,8 @@ impl Room {
         let named = set.status.as_ref().and_then(|s| s.current_revision.as_deref());
         let current = revisions.iter().find(|r| Some(name(&r.metadata)) == named).unwrap_or(&update);
         let plan = self.plan(&set, spec, &pods, [current, &update]);
+        let policy = spec.pod_management_policy.as_deref().unwrap_or("OrderedReady");
+        self.budgets.show(&key, plan.budget.map(|numbers| (policy, numbers)));
         let outcome = self.apply(&key, &set, &plan).await;
         self.forget(spec, &revisions, [current, &update], &pods).await?;
         outcome

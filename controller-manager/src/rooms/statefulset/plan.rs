@@ -55,6 +55,8 @@ pub struct Plan {
     pub status: StatefulSetStatus,
     /// How many pods of the current revision the last stage takes away for an update.
     pub rolled: i32,
+    /// What an update may take and how many places are down, where the set says how many may be.
+    pub budget: Option<(i32, i32)>,
     pub again: Option<Duration>,
     pub why: String,
 }
@@ -91,7 +93,7 @@ pub fn plan(o: &Observed<'_>, now: Timestamp) -> Plan {
     let look = Look::new(o, now);
     let status = look.status();
     let again = look.again(&status);
-    let mut plan = Plan { stages: Vec::new(), status, rolled: 0, again, why: String::new() };
+    let mut plan = Plan { stages: Vec::new(), status, rolled: 0, budget: None, again, why: String::new() };
     if o.set.metadata.deletion_timestamp.is_some() {
         plan.why = "the set is being deleted".into();
         return plan;
@@ -267,12 +269,12 @@ impl<'a> Look<'a> {
         waits
     }
 
-    /// The first pod that is not healthy, if it is one that is to go.
+    /// The first pod that is not available, if it is one that is to go.
     fn first_unwell(&self) -> Option<&str> {
-        if self.replicas.iter().any(|slot| !slot.pod.is_some_and(is_healthy)) {
+        if self.replicas.iter().any(|slot| self.is_unavailable(slot)) {
             return None;
         }
-        let unwell = self.condemned.iter().rev().find(|(_, pod)| !is_healthy(pod));
+        let unwell = self.condemned.iter().rev().find(|(_, pod)| self.unwell(pod).is_some());
         unwell.map(|(_, pod)| name(&pod.metadata))
     }
 
@@ -287,7 +289,10 @@ impl<'a> Look<'a> {
             None => self.next_outdated(),
             Some(most) => {
                 let total = i32::try_from(self.replicas.len()).unwrap_or(i32::MAX);
-                self.outdated(scaled(most, total, false).unwrap_or(1).max(1))
+                let most = scaled(most, total, false).unwrap_or(1).max(1);
+                let down = self.replicas.iter().filter(|slot| self.is_unavailable(slot)).count() as i32;
+                plan.budget = Some((most, down));
+                self.outdated(most, down)
             }
         };
         let current = name(&self.o.current.metadata);
@@ -323,8 +328,7 @@ impl<'a> Look<'a> {
     }
 
     /// Several at once, as long as no more than `most` are unavailable in all.
-    fn outdated(&self, most: i32) -> (Vec<Act>, Option<String>) {
-        let down = self.replicas.iter().filter(|slot| self.is_unavailable(slot)).count() as i32;
+    fn outdated(&self, most: i32, down: i32) -> (Vec<Act>, Option<String>) {
         let old = self.replicas.iter().skip(self.partition).rev().filter_map(|slot| slot.pod);
         let old: Vec<_> = old.filter(|pod| self.is_outdated(pod)).collect();
         if old.is_empty() {

@@ -430,3 +430,11 @@ fn the_next_look_is_when_a_pod_becomes_available() {
     assert_eq!(plan.again.map(|a| a.as_secs()), Some(6));
     let _: Timestamp = now();
 }
+
+#[test]
+fn a_pod_to_go_that_is_not_available_yet_goes() {
+    // Ready for ten seconds of the thirty it takes.
+    let fresh = "1 a Running ready=2026-01-01T09:59:50Z node=n";
+    let plan = planned("1 ready=30", &[&format!("0 b {UP}"), fresh], &[]);
+    assert!(plan.to_string().contains("delete pods web-1"), "{plan}");
+}

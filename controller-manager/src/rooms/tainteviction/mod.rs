@@ -48,7 +48,7 @@ pub fn start(context: Context) {
         latency: context.metrics.register(
             "taint_eviction_controller_pod_deletion_duration_seconds",
             "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion",
-            Histogram::new(LATENCIES.into_iter()),
+            Histogram::new(LATENCIES),
         ),
         context: context.clone(),
     });

@@ -1,6 +1,7 @@
 //! Persistent volumes and claims: who gets which, and what becomes of a volume whose claim is gone.
 
 mod claim;
+mod counts;
 mod matching;
 mod observe;
 #[cfg(test)]

@@ -67,6 +67,7 @@ pub fn start(context: Context) {
         context: context.clone(),
     });
     index(&room);
+    super::counts::start(&context.metrics, &room.volumes, &room.claims);
     let queue = Queue::new();
     wake(&room, &queue);
     // One worker: two claims that look at once would choose the same volume, and one of them in vain.

@@ -368,13 +368,9 @@ fn reference(claim: &PersistentVolumeClaim) -> k8s_openapi::api::core::v1::Objec
     }
 }
 
-fn seeds() -> u64 {
-    std::env::var("COXSWAIN_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SEEDS)
-}
-
 #[test]
 fn histories() {
-    for seed in 0..seeds() {
+    for seed in crate::testing::seeds(SEEDS) {
         if let Err(what) = World::new(seed).run() {
             panic!("seed {seed}: {what}");
         }
