@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use daemon::cert::Reloading;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::jwt;
 use super::keys::{PublicKey, SigningKey, public_keys_of_file};
@@ -52,51 +50,6 @@ impl Keys {
     }
 }
 
-/// On a token's Secret: the day on which it was used last.
-pub const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
-/// Uses waiting to be noted; beyond it they are not, until the next time.
-const USES: usize = 256;
-
-/// A token was used that lies in a Secret which does not say so for this day.
-#[derive(Debug, PartialEq)]
-pub struct Use {
-    /// Of the Secret.
-    pub namespace: String,
-    /// Its name.
-    pub secret: String,
-    /// `2026-01-31`.
-    pub day: String,
-}
-
-/// Where uses are told to whoever notes them.
-pub struct Uses {
-    sender: mpsc::Sender<Use>,
-    receiver: Mutex<Option<mpsc::Receiver<Use>>>,
-}
-
-impl Default for Uses {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel(USES);
-        Self { sender, receiver: Mutex::new(Some(receiver)) }
-    }
-}
-
-impl Uses {
-    /// The uses from now on, for one listener.
-    pub fn listen(&self) -> Option<mpsc::Receiver<Use>> {
-        self.receiver.lock().take()
-    }
-
-    fn tell(&self, namespace: &str, secret: &Value, now: i64) {
-        let Ok(at) = jiff::Timestamp::from_second(now) else { return };
-        let day = at.strftime("%Y-%m-%d").to_string();
-        if machinery::meta::label(secret, LAST_USED) != Some(&day) {
-            let secret = machinery::meta::name(secret).to_owned();
-            let _ = self.sender.try_send(Use { namespace: namespace.to_owned(), secret, day });
-        }
-    }
-}
-
 /// Keys and rules of service-account tokens; the keys follow their files.
 pub struct Tokens {
     keys: Reloading<Keys>,
@@ -110,8 +63,6 @@ pub struct Tokens {
     /// Whether bound objects are looked up.
     lookup: bool,
     jwks_uri: Option<String>,
-    /// Uses of tokens that lie in Secrets.
-    pub uses: Uses,
 }
 
 /// A name and uid a token is bound to.
@@ -159,7 +110,6 @@ impl Tokens {
             extend: config.service_account_extend_token_expiration,
             lookup: config.service_account_lookup,
             jwks_uri: config.service_account_jwks_uri.clone(),
-            uses: Uses::default(),
         })
     }
 
@@ -230,7 +180,6 @@ impl Tokens {
                 return Err("the token has been marked invalid".into());
             }
             exists(objects, ("serviceaccounts", namespace), (name, uid), now)?;
-            self.uses.tell(namespace, &stored, now);
         }
         Ok(user)
     }
@@ -433,7 +382,6 @@ pub mod tests {
             extend: true,
             lookup: true,
             jwks_uri: None,
-            uses: Uses::default(),
         }
     }
 
@@ -553,17 +501,10 @@ pub mod tests {
         )
         .expect("token");
         let encoded = base64::engine::general_purpose::STANDARD.encode(&token);
-        let mut secret = json!({"metadata": {"namespace": "a", "name": "s"}, "data": {"token": encoded}});
-        let good = store().with("secrets", secret.clone());
-        let mut uses = tokens.uses.listen().expect("nobody listens yet");
+        let secret = json!({"metadata": {"namespace": "a", "name": "s"}, "data": {"token": encoded}});
+        let good = store().with("secrets", secret);
         assert!(tokens.check(&token, &tokens.audiences, &good, NOW).is_ok());
         assert!(tokens.check(&token, &tokens.audiences, &store(), NOW).is_err());
-        let used = uses.try_recv().expect("a use");
-        assert_eq!((used.namespace.as_str(), used.secret.as_str(), used.day.len()), ("a", "s", 10));
-        secret["metadata"]["labels"] = json!({LAST_USED: used.day});
-        let noted = store().with("secrets", secret);
-        assert!(tokens.check(&token, &tokens.audiences, &noted, NOW).is_ok());
-        assert!(uses.try_recv().is_err(), "once a day is enough");
     }
 
     #[test]
