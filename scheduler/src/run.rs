@@ -143,7 +143,9 @@ async fn until_done(
     work: &CancellationToken,
 ) {
     let leads = state.wait_for(|s| *s == Leadership::Leading);
-    if let Some(Ok(_)) = work.run_until_cancelled(leads).await {
+    // What it yields locks the state against the elector: it must be gone before the work begins.
+    let leading = work.run_until_cancelled(leads).await.is_some_and(|seen| seen.is_ok());
+    if leading {
         act(caches, scheduler, work).await;
     }
 }
