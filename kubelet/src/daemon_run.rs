@@ -139,7 +139,8 @@ async fn build_host(ctx: &Arc<Context>, relist: Arc<Relist>, services: Option<Ca
         objects: Objects::new(ctx.client.clone(), tasks.child()),
         tokens: Tokens::default(),
         services,
-        cgroups: Cgroups::detect(),
+        // A hollow node has no processes, and the machine's cgroups are not its own to fill.
+        cgroups: if ctx.config.hollow.is_some() { Cgroups::default() } else { Cgroups::detect() },
         layout,
         gate: crate::pods::gate::Gate::default(),
         started_at: now_ns(),

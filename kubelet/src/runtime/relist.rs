@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -20,6 +21,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const EVENTED_PERIOD: Duration = Duration::from_secs(300);
 /// A relist older than this makes the node not ready.
 const UNHEALTHY: Duration = Duration::from_secs(180);
+/// The same while the runtime sends events, and relists are rare.
+const EVENTED_UNHEALTHY: Duration = Duration::from_secs(600);
 /// Longest termination message of one container, bytes.
 const MESSAGE: usize = 4096;
 
@@ -35,6 +38,7 @@ pub struct Relist {
     runtime: Arc<dyn Runtime>,
     slots: Mutex<HashMap<String, Slot>>,
     last: Mutex<Option<Instant>>,
+    evented: AtomicBool,
     kick: Notify,
     seeded: watch::Sender<bool>,
     orphans: mpsc::UnboundedSender<Arc<PodView>>,
@@ -52,6 +56,7 @@ impl Relist {
             runtime,
             slots: Mutex::default(),
             last: Mutex::new(None),
+            evented: AtomicBool::new(false),
             kick: Notify::new(),
             seeded: watch::Sender::new(false),
             orphans,
@@ -98,14 +103,8 @@ impl Relist {
 
     /// Is the last relist recent enough? The text is that of the node's condition.
     pub fn unhealthy(&self) -> Option<String> {
-        match *self.last.lock() {
-            None => Some("PLEG is not healthy: pleg has yet to be successful".into()),
-            Some(at) if at.elapsed() > UNHEALTHY => Some(format!(
-                "PLEG is not healthy: pleg was last seen active {} ago; threshold is 3m0s",
-                crate::config::duration::format(Duration::from_secs(at.elapsed().as_secs()))
-            )),
-            Some(_) => None,
-        }
+        let threshold = if self.evented.load(Ordering::Relaxed) { EVENTED_UNHEALTHY } else { UNHEALTHY };
+        verdict(self.last.lock().map(|at| at.elapsed()), threshold)
     }
 
     /// Runs until the end of the process.
@@ -118,6 +117,7 @@ impl Relist {
                     None
                 }
             };
+            self.evented.store(events.is_some(), Ordering::Relaxed);
             self.turns(&ctx, &mut events).await;
         }
     }
@@ -288,6 +288,16 @@ impl Relist {
     }
 }
 
+/// What is wrong with a last relist of this age, if anything. Pure.
+fn verdict(age: Option<Duration>, threshold: Duration) -> Option<String> {
+    let whole = |d: Duration| crate::config::duration::format(Duration::from_secs(d.as_secs()));
+    let Some(age) = age else { return Some("PLEG is not healthy: pleg has yet to be successful".into()) };
+    (age > threshold).then(|| {
+        let (age, threshold) = (whole(age), whole(threshold));
+        format!("PLEG is not healthy: pleg was last seen active {age} ago; threshold is {threshold}")
+    })
+}
+
 fn entry(map: &mut HashMap<String, Listed>, uid: String) -> &mut Listed {
     map.entry(uid).or_insert_with(|| Listed { sandboxes: Vec::new(), containers: Vec::new() })
 }
@@ -404,6 +414,18 @@ fn tail_of_log(path: &std::path::Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relist_too_long_ago_is_told_with_its_threshold() {
+        let age = |s| Some(Duration::from_secs(s));
+        assert!(verdict(None, UNHEALTHY).unwrap().contains("yet to be successful"));
+        assert_eq!(verdict(age(180), UNHEALTHY), None);
+        let text = verdict(age(200), UNHEALTHY).unwrap();
+        assert_eq!(text, "PLEG is not healthy: pleg was last seen active 3m20s ago; threshold is 3m0s");
+        // With events there are five minutes between two relists.
+        assert_eq!(verdict(Some(EVENTED_PERIOD * 2), EVENTED_UNHEALTHY), None);
+        assert!(verdict(age(601), EVENTED_UNHEALTHY).unwrap().ends_with("threshold is 10m0s"));
+    }
 
     #[test]
     fn the_log_stands_in_for_a_message() {
