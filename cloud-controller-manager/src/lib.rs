@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use control::cache::Options;
-use control::lease::{Config as LeaseConfig, Leadership};
+use control::lease::Config as LeaseConfig;
 use control::{Cache, Caches, LeaderElector};
 use daemon::delegated::Delegated;
 use daemon::fence::Fence;
@@ -23,7 +23,6 @@ use daemon::health::Health;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
-use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::{Node, Service, ServiceSpec};
 use tokio_util::sync::CancellationToken;
 
@@ -126,45 +125,13 @@ async fn lead(context: &Context, health: &Arc<Health>, fence: &Fence) -> Result<
     let election = client(config, agent, &free);
     let elector =
         LeaderElector::new(election.await?, lease(config)).metrics(&context.tally.metrics).fence(fence);
-    let mut leadership = elector.leadership();
-    let release = CancellationToken::new();
-    let election = tokio::spawn(elector.run(release.clone()));
-    let mut led: Option<Tasks> = None;
-    let mut outcome = Ok(());
-    loop {
-        let state = leadership.borrow_and_update().clone();
-        health.set("leaderElection", if state == Leadership::Lost { Err("lost".into()) } else { Ok(()) });
-        match state {
-            Leadership::Leading if led.is_none() => {
-                let work = tasks.child();
-                led = Some(work.clone());
-                let context = Context { tasks: work, ..context.clone() };
-                let token = context.tasks.token().clone();
-                token.run_until_cancelled(rooms::start(&context)).await;
-            }
-            Leadership::Lost => {
-                outcome = Err(anyhow!("leaderelection lost"));
-                break;
-            }
-            _ => {}
-        }
-        let failed = led.as_ref().map(|work| work.token().cancelled());
-        tokio::select! {
-            biased;
-            () = tasks.token().cancelled() => break,
-            changed = leadership.changed() => if changed.is_err() { break },
-            () = async { OptionFuture::from(failed).await.unwrap_or(()) }, if led.is_some() => {
-                outcome = Err(anyhow!("a controller failed"));
-                break;
-            }
-        }
-    }
-    if let Some(work) = led {
-        work.drain(DRAIN).await;
-    }
-    release.cancel();
-    let _ = tokio::time::timeout(config.leader_elect_renew_deadline, election).await;
-    outcome
+    let begin = async |work: Tasks| {
+        let context = Context { tasks: work, ..context.clone() };
+        let token = context.tasks.token().clone();
+        token.run_until_cancelled(rooms::start(&context)).await;
+        Ok(())
+    };
+    control::lead(elector, tasks, health, DRAIN, begin).await
 }
 
 fn lease(config: &Config) -> LeaseConfig {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use control::lease::{Config as LeaseConfig, Leadership};
+use control::lease::Config as LeaseConfig;
 use control::{Caches, LeaderElector, Recorder};
 use daemon::delegated::Delegated;
 use daemon::fence::Fence;
@@ -24,8 +24,6 @@ use daemon::metrics::Metrics;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
-use futures::FutureExt;
-use futures::future::OptionFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use flags::Config;
@@ -85,44 +83,8 @@ async fn lead(
         concat!("kube-controller-manager/", env!("CARGO_PKG_VERSION"), " leader-election"),
     );
     let elector = LeaderElector::new(election.await?, lease(config)).metrics(metrics).fence(server.2);
-    let mut leadership = elector.leadership();
-    let release = CancellationToken::new();
-    let election = tokio::spawn(elector.run(release.clone()));
-    let mut led: Option<Tasks> = None;
-    let mut outcome = Ok(());
-    loop {
-        let state = leadership.borrow_and_update().clone();
-        health.set("leaderElection", if state == Leadership::Lost { Err("lost".into()) } else { Ok(()) });
-        match state {
-            Leadership::Leading if led.is_none() => {
-                let work = tasks.child();
-                start(config, server, caches, metrics, &work).await?;
-                led = Some(work);
-            }
-            Leadership::Lost => {
-                outcome = Err(anyhow!("leaderelection lost"));
-                break;
-            }
-            _ => {}
-        }
-        let failed = led.as_ref().map(|work| work.token().cancelled());
-        tokio::select! {
-            biased;
-            () = tasks.token().cancelled() => break,
-            changed = leadership.changed() => if changed.is_err() { break },
-            // A leader half alive would be worse than none.
-            () = OptionFuture::from(failed).map(drop), if led.is_some() => {
-                outcome = Err(anyhow!("a controller failed"));
-                break;
-            }
-        }
-    }
-    if let Some(work) = led {
-        work.drain(config.controller_shutdown_timeout).await;
-    }
-    release.cancel();
-    let _ = tokio::time::timeout(config.leader_elect_renew_deadline, election).await;
-    outcome
+    let begin = async |work: Tasks| start(config, server, caches, metrics, &work).await;
+    control::lead(elector, tasks, health, config.controller_shutdown_timeout, begin).await
 }
 
 fn lease(config: &Config) -> LeaseConfig {

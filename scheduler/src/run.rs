@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser as _;
 use control::cache::Caches;
 use control::events::Recorder;
-use control::lease::{self, LeaderElector, Leadership};
+use control::lease::{self, LeaderElector};
 use daemon::delegated::Delegated;
 use daemon::fence::Fence;
 use daemon::health::Health;
@@ -17,7 +17,6 @@ use daemon::metrics::Metrics;
 use daemon::serving::Serving;
 use daemon::tasks::Tasks;
 use daemon::tls::ServerTls;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::binder::Binder;
@@ -30,8 +29,8 @@ use crate::queue::Queue;
 use crate::schedule::Scheduler;
 use crate::state::State;
 
-/// How long tasks may take to end.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long tasks may take to end: longer than the scheduling's last writes.
+const DRAIN: Duration = Duration::from_secs(12);
 
 /// Runs until `token` is cancelled, or leadership is lost.
 ///
@@ -59,9 +58,15 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     let outcome = if flags.leader_elect {
         // Connections of its own: a renewal must not wait behind thousands of bindings.
         let election = daemon::client::from_kubeconfig(&path, "kube-scheduler leader-election").await?;
-        lead(&flags, election, (&metrics, &fence), &caches, scheduler, &token).await
+        let elector = elector(&flags, election, &metrics, &fence);
+        let start = async |work: Tasks| {
+            begin(&work, &caches, scheduler);
+            Ok(())
+        };
+        control::lead(elector, &tasks, &health, DRAIN, start).await
     } else {
-        act(&caches, scheduler, &token).await;
+        begin(&tasks, &caches, scheduler);
+        token.cancelled().await;
         Ok(())
     };
     closing.cancel();
@@ -89,28 +94,19 @@ async fn assemble(
     Ok(Scheduler::new(state, profiles, binder, Counts::register(metrics), extenders))
 }
 
-async fn act(caches: &Caches, scheduler: Arc<Scheduler>, token: &CancellationToken) {
-    if token.run_until_cancelled(caches.synced()).await.is_none() {
-        return;
-    }
-    // On a worker of the runtime: what the loop starts is then taken up without waking another thread.
-    let mut running = JoinSet::new();
-    running.spawn(scheduler.run(token.clone()));
-    match running.join_next().await {
-        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        _ => {}
-    }
+/// Begins to schedule, as soon as the caches are filled.
+fn begin(work: &Tasks, caches: &Caches, scheduler: Arc<Scheduler>) {
+    let (caches, token) = (caches.clone(), work.token().clone());
+    // It ends by itself when told to, once its writes have been answered.
+    work.spawn_result("scheduling", async move {
+        if token.run_until_cancelled(caches.synced()).await.is_some() {
+            scheduler.run(token).await;
+        }
+        Ok(())
+    });
 }
 
-/// Acts only while leading; returns an error when leadership is lost.
-async fn lead(
-    flags: &Flags,
-    client: kube::Client,
-    (metrics, fence): (&Metrics, &Fence),
-    caches: &Caches,
-    scheduler: Arc<Scheduler>,
-    token: &CancellationToken,
-) -> Result<()> {
+fn elector(flags: &Flags, client: kube::Client, metrics: &Metrics, fence: &Fence) -> LeaderElector {
     let mut config = lease::Config::new(
         &flags.leader_elect_resource_namespace,
         &flags.leader_elect_resource_name,
@@ -119,35 +115,7 @@ async fn lead(
     config.lease = flags.leader_elect_lease_duration;
     config.renew = flags.leader_elect_renew_deadline;
     config.retry = flags.leader_elect_retry_period;
-    let elector = LeaderElector::new(client, config).metrics(metrics).fence(fence);
-    let mut state = elector.leadership();
-    let work = token.child_token();
-    let election = CancellationToken::new();
-    let running = tokio::spawn(elector.run(election.clone()));
-    let leading = until_done(state.clone(), caches, scheduler, &work);
-    // Told to end, the work ends by itself, and the lease is held until it has: two must never act at once.
-    let result = tokio::select! {
-        lost = state.wait_for(|s| *s == Leadership::Lost) => lost.is_ok(),
-        () = leading => false,
-    };
-    work.cancel();
-    election.cancel();
-    let _ = running.await;
-    if result { bail!("leader election lost") } else { Ok(()) }
-}
-
-async fn until_done(
-    mut state: tokio::sync::watch::Receiver<Leadership>,
-    caches: &Caches,
-    scheduler: Arc<Scheduler>,
-    work: &CancellationToken,
-) {
-    let leads = state.wait_for(|s| *s == Leadership::Leading);
-    // What it yields locks the state against the elector: it must be gone before the work begins.
-    let leading = work.run_until_cancelled(leads).await.is_some_and(|seen| seen.is_ok());
-    if leading {
-        act(caches, scheduler, work).await;
-    }
+    LeaderElector::new(client, config).metrics(metrics).fence(fence)
 }
 
 async fn serve(

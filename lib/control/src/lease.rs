@@ -189,6 +189,11 @@ impl LeaderElector {
         self
     }
 
+    /// How long this candidate goes on trying to renew, or to give back, the lease.
+    pub fn patience(&self) -> Duration {
+        self.config.renew
+    }
+
     /// Follows who leads.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.state.subscribe()
@@ -356,49 +361,12 @@ fn holder(lease: &Lease) -> Option<&str> {
 }
 
 #[cfg(test)]
+pub(crate) mod memory;
+
+#[cfg(test)]
 mod tests {
+    use super::memory::Memory;
     use super::*;
-    use parking_lot::Mutex;
-    use std::sync::Arc;
-
-    /// A lease in memory with optimistic locking, and a switch that makes every call fail.
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<(Option<Lease>, u64, bool)>>);
-
-    impl Memory {
-        fn put(&self, mut lease: Lease, create: bool) -> Result<Lease> {
-            let mut state = self.0.lock();
-            anyhow::ensure!(!state.2, "unreachable");
-            let current = state.0.as_ref().and_then(|l| l.metadata.resource_version.clone());
-            anyhow::ensure!(
-                if create { current.is_none() } else { current == lease.metadata.resource_version },
-                "conflict"
-            );
-            state.1 += 1;
-            lease.metadata.resource_version = Some(state.1.to_string());
-            state.0 = Some(lease.clone());
-            Ok(lease)
-        }
-
-        fn holder(&self) -> Option<String> {
-            self.0.lock().0.as_ref().and_then(holder).map(str::to_string)
-        }
-    }
-
-    #[async_trait]
-    impl Store for Memory {
-        async fn get(&self) -> Result<Option<Lease>> {
-            let state = self.0.lock();
-            anyhow::ensure!(!state.2, "unreachable");
-            Ok(state.0.clone())
-        }
-        async fn create(&self, lease: Lease) -> Result<Lease> {
-            self.put(lease, true)
-        }
-        async fn update(&self, lease: Lease) -> Result<Lease> {
-            self.put(lease, false)
-        }
-    }
 
     fn start(store: &Memory, identity: &str) -> (watch::Receiver<Leadership>, CancellationToken) {
         let config = Config::new("kube-system", "test", identity);
@@ -424,7 +392,7 @@ mod tests {
         stop_a.cancel();
         secs(4).await;
         assert_eq!((b.borrow().clone(), store.holder()), (Leadership::Leading, Some("b".into())));
-        let spec = store.0.lock().0.clone().and_then(|l| l.spec).unwrap();
+        let spec = store.get().await.unwrap().and_then(|l| l.spec).unwrap();
         assert_eq!(spec.lease_transitions, Some(1));
     }
 
@@ -433,7 +401,7 @@ mod tests {
         let store = Memory::default();
         let (a, _stop) = start(&store, "a");
         secs(3).await;
-        store.0.lock().2 = true;
+        store.cut(true);
         secs(9).await;
         assert_eq!(*a.borrow(), Leadership::Leading);
         secs(4).await;
@@ -453,7 +421,7 @@ mod tests {
         assert!(!fence.is_open());
         secs(3).await;
         assert!(fence.is_open());
-        store.0.lock().2 = true;
+        store.cut(true);
         secs(13).await;
         assert!(!fence.is_open(), "leadership lost");
     }
@@ -469,7 +437,7 @@ mod tests {
         tokio::spawn(elector.run(CancellationToken::new()));
         secs(3).await;
         assert!(shows("leader_election_master_status{name=\"test\"} 1"));
-        store.0.lock().2 = true;
+        store.cut(true);
         secs(13).await;
         assert!(shows("leader_election_master_status{name=\"test\"} 0"), "{}", metrics.encode());
         assert!(!shows("leader_election_slowpath_total{name=\"test\"} 0"), "{}", metrics.encode());
