@@ -18,6 +18,9 @@ pub const BY_CONTROLLER: &str = "controller";
 /// Index of pods by the node they are bound to.
 pub const BY_NODE: &str = "node";
 
+/// Conditions nobody asks for while they are true.
+const ROUTINE: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "ContainersReady", "PodScheduled"];
+
 /// Adds the indices the rooms use.
 pub fn index(cache: &Cache<Pod>) {
     cache.add_index(BY_CONTROLLER, |pod: &Pod| vec![owner_value(&pod.metadata)]);
@@ -39,14 +42,18 @@ pub fn trim(pod: &mut Pod) {
     if let Some(spec) = pod.spec.as_mut() {
         trim_spec(spec);
     }
-    if let Some(status) = pod.status.as_mut() {
-        trim_status(status);
+    if let (Some(status), spec) = (pod.status.as_mut(), pod.spec.as_ref()) {
+        trim_status(status, spec.map_or(&[], |s| &s.containers));
     }
     fit(&mut pod.metadata.owner_references);
     fit(&mut pod.metadata.finalizers);
 }
 
 fn trim_spec(spec: &mut PodSpec) {
+    spec.dns_policy = None;
+    spec.preemption_policy = None;
+    spec.scheduler_name = None;
+    spec.service_account = None;
     spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()).for_each(trim_container);
     spec.security_context = None;
     spec.containers.shrink_to_fit();
@@ -66,21 +73,37 @@ fn trim_container(container: &mut Container) {
     container.startup_probe = None;
     container.lifecycle = None;
     container.security_context = None;
+    container.image_pull_policy = None;
+    container.termination_message_path = None;
+    container.termination_message_policy = None;
     fit(&mut container.ports);
 }
 
-fn trim_status(status: &mut PodStatus) {
+fn trim_status(status: &mut PodStatus, containers: &[Container]) {
     let all = [&mut status.container_statuses, &mut status.init_container_statuses];
     for list in all {
-        list.iter_mut().flatten().for_each(trim_container_status);
+        list.iter_mut().flatten().for_each(|s| trim_container_status(s, containers));
         fit(list);
+    }
+    // A failure policy may ask a failed pod for any condition.
+    if status.phase.as_deref() != Some("Failed")
+        && let Some(conditions) = &mut status.conditions
+    {
+        conditions.retain(|c| !(c.status == "True" && ROUTINE.contains(&c.type_.as_str())));
     }
     fit(&mut status.conditions);
     fit(&mut status.pod_ips);
     status.host_ips = None;
 }
 
-fn trim_container_status(status: &mut ContainerStatus) {
+fn trim_container_status(status: &mut ContainerStatus, containers: &[Container]) {
+    let asked = containers.iter().find(|c| c.name == status.name).and_then(|c| c.resources.as_ref());
+    // What a container was granted tells something only while it differs from what it asks for.
+    if let Some(asked) = asked {
+        status.resources = status.resources.take().filter(|r| r != asked);
+        status.allocated_resources =
+            status.allocated_resources.take().filter(|a| Some(a) != asked.requests.as_ref());
+    }
     status.image = String::new();
     status.image_id = String::new();
     status.container_id = None;
@@ -229,6 +252,32 @@ mod tests {
         let mut all: Vec<_> = pods.iter().map(|pod| Candidate { pod, neighbours: 0 }).collect();
         all.sort_by_cached_key(|c| rank(c, now));
         all.iter().map(|c| name(&c.pod.metadata).to_string()).collect()
+    }
+
+    const STARTED: &str = r#"{"metadata": {"name": "a"}, "spec": {"dnsPolicy": "ClusterFirst", "containers":
+        [{"name": "c", "image": "i", "env": [{"name": "A"}], "resources": {"requests": {"cpu": "1"}}}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Initialized", "status": "True"},
+        {"type": "ContainersReady", "status": "False"}, {"type": "Ready", "status": "True"}, {"type": "x.io/y", "status": "True"}],
+        "containerStatuses": [{"name": "c", "ready": true, "restartCount": 1, "image": "i", "imageID": "d",
+        "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "2"}}}]}}"#;
+
+    #[test]
+    fn what_a_trimmed_pod_keeps() {
+        let whole: Pod = serde_json::from_str(STARTED).unwrap();
+        let mut pod = whole.clone();
+        trim(&mut pod);
+        let (spec, status) = (pod.spec.unwrap(), pod.status.as_mut().unwrap());
+        assert_eq!((spec.dns_policy, &spec.containers[0].env), (None, &None));
+        assert_eq!(spec.containers[0].resources, whole.spec.as_ref().unwrap().containers[0].resources);
+        let kinds =
+            |s: &PodStatus| s.conditions.iter().flatten().map(|c| c.type_.clone()).collect::<Vec<_>>();
+        assert_eq!(kinds(status), ["ContainersReady", "Ready", "x.io/y"]);
+        let granted = &status.container_statuses.as_ref().unwrap()[0];
+        assert_eq!((&granted.allocated_resources, granted.resources.is_some()), (&None, true));
+        let mut failed = whole;
+        failed.status.as_mut().unwrap().phase = Some("Failed".into());
+        trim(&mut failed);
+        assert_eq!(kinds(failed.status.as_ref().unwrap()).len(), 4, "a failure policy may ask for any");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod count;
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use std::time::Duration;
 use control::runner::{Options, Outcome};
 use control::{Cache, Event, Key, Queue};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceRequirements, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Resource;
 use machinery::quota::Amounts;
 use parking_lot::Mutex;
@@ -88,20 +89,26 @@ fn wake_on_changes(room: &Arc<Room>, queue: &Queue<Key>) {
 fn gives_back(event: &Event<Pod>) -> bool {
     let (Some(old), Some(new)) = (&event.old, &event.new) else { return event.new.is_none() };
     let over = |p: &Pod| crate::kit::pods::finished(p) || p.metadata.deletion_timestamp.is_some();
-    let asks = |p: &Pod| {
-        let spec = p.spec.as_ref();
-        let of = |c: &k8s_openapi::api::core::v1::Container| c.resources.clone();
-        let containers: Vec<_> = spec.into_iter().flat_map(|s| s.containers.iter().map(of)).collect();
-        (containers, spec.and_then(|s| s.active_deadline_seconds))
-    };
-    let held = |p: &Pod| {
-        let statuses = p.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-        statuses.map(|c| (c.resources.clone(), c.allocated_resources.clone())).collect::<Vec<_>>()
-    };
     over(old) != over(new)
         || crate::kit::pods::phase(old) != crate::kit::pods::phase(new)
-        || asks(old) != asks(new)
-        || held(old) != held(new)
+        || !asked(old).eq(asked(new))
+        || !held(old).eq(held(new))
+        || deadline(old) != deadline(new)
+}
+
+fn asked(pod: &Pod) -> impl Iterator<Item = Option<&ResourceRequirements>> {
+    pod.spec.iter().flat_map(|s| s.containers.iter().map(|c| c.resources.as_ref()))
+}
+
+fn held(
+    pod: &Pod,
+) -> impl Iterator<Item = (Option<&ResourceRequirements>, Option<&BTreeMap<String, Quantity>>)> {
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    statuses.map(|c| (c.resources.as_ref(), c.allocated_resources.as_ref()))
+}
+
+fn deadline(pod: &Pod) -> Option<i64> {
+    pod.spec.as_ref()?.active_deadline_seconds
 }
 
 /// Counts everything anew from time to time.
