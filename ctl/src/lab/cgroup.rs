@@ -38,11 +38,19 @@ fn make(root: &Path, path: &str) -> Result<PathBuf> {
     for part in path.split('/') {
         let parent = dir.clone();
         dir.push(part);
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        fs::create_dir_all(&dir).map_err(|error| told(&dir, error))?;
         inherit_cpuset(&parent, &dir);
         delegate(&parent);
     }
     Ok(dir)
+}
+
+/// The kernel numbers memory cgroups with 16 bits, and says no more than "busy" when none is left.
+fn told(dir: &Path, error: std::io::Error) -> anyhow::Error {
+    let full = error.raw_os_error() == Some(libc::EBUSY);
+    let hint = "; the kernel has no more than 65535 memory cgroups: see /proc/cgroups, and remove what is left below /sys/fs/cgroup";
+    let hint = if full { hint } else { "" };
+    anyhow::Error::new(error).context(format!("making {}{hint}", dir.display()))
 }
 
 /// A new v1 cpuset is empty and refuses processes until it names processors and memory.
