@@ -55,7 +55,7 @@ pub enum Read {
 }
 
 /// Kinds, where they are, and whether their metadata is enough.
-const PLACES: [(&str, &str, &str, bool); 23] = [
+const PLACES: [(&str, &str, &str, bool); 24] = [
     ("Pod", "/api/v1", "pods", false),
     ("Event", "/api/v1", "events", false),
     ("Node", "/api/v1", "nodes", false),
@@ -75,6 +75,7 @@ const PLACES: [(&str, &str, &str, bool); 23] = [
     ("CronJob", "/apis/batch/v1", "cronjobs", false),
     ("HorizontalPodAutoscaler", "/apis/autoscaling/v2", "horizontalpodautoscalers", false),
     ("StorageClass", "/apis/storage.k8s.io/v1", "storageclasses", false),
+    ("CSINode", "/apis/storage.k8s.io/v1", "csinodes", false),
     ("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices", false),
     ("PodDisruptionBudget", "/apis/policy/v1", "poddisruptionbudgets", false),
     ("Lease", "/apis/coordination.k8s.io/v1", "leases", false),
@@ -104,7 +105,7 @@ pub async fn everything(cluster: &Cluster, namespace: &str) -> Facts {
         .map(|subject| subject.kind)
         .filter(|kind| !matches!(*kind, "Node" | "Namespace"));
     let beside = ["Event", "EndpointSlice", "ResourceQuota"];
-    let wide = ["PersistentVolume", "StorageClass", "Node", "APIService"];
+    let wide = ["PersistentVolume", "StorageClass", "CSINode", "Node", "APIService"];
     let more: &[&str] = if namespace.is_empty() { &["Namespace", "Lease"] } else { &[] };
     let all = |kind: &str| Read::List {
         kind: kind.into(),
@@ -274,7 +275,7 @@ fn for_pod(pod: &Value) -> Vec<Read> {
     if waits && dig::text(pod, "status.phase") != "Failed" {
         reads.extend([list("Node", ""), list("Pod", "")]);
         if claims > 0 {
-            reads.extend([list("PersistentVolume", ""), list("StorageClass", "")]);
+            reads.extend(["PersistentVolume", "StorageClass", "CSINode"].map(|kind| list(kind, "")));
         }
         if dig::at(pod, "spec.affinity").to_string().contains("namespaceSelector") {
             reads.push(list("Namespace", ""));
@@ -379,7 +380,7 @@ fn at(kind: &str) -> Result<Kind, Error> {
     let (kind, root, plural, _) = place(kind).ok_or_else(|| Error::message("unknown kind"))?;
     let version = root.trim_start_matches("/apis/").trim_start_matches("/api/");
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let wide = ["Node", "Namespace", "PersistentVolume", "StorageClass", "APIService"];
+    let wide = ["Node", "Namespace", "PersistentVolume", "StorageClass", "CSINode", "APIService"];
     Ok(Kind {
         group: group.into(),
         version: version.into(),

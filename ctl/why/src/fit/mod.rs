@@ -3,6 +3,7 @@
 mod affinity;
 mod cordon;
 mod labels;
+mod limits;
 mod neighbours;
 mod ports;
 mod resources;
@@ -81,6 +82,7 @@ const FILTERS: &[Filter] = &[
     spread::obstacles,
     neighbours::obstacles,
     volumes::obstacles,
+    limits::obstacles,
 ];
 
 impl<'a> World<'a> {
