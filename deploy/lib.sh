@@ -33,10 +33,11 @@ need_rust() {
     command -v cargo >/dev/null || die "no Rust toolchain: install one of at least 1.90 (rustup.rs) and run this again"
 }
 
-# One build for all that runs: the daemons here, the tests in tests/run.
+# One build for all that runs. With --tests, for tests/run, those are built by the same command: they ask for more of some libraries,
+# and a command of their own would build these, and all that stands on them, a second time.
 build() {
     say "building (release; the first build takes minutes)"
-    (cd "$root" && cargo build --release --locked --workspace --bins)
+    (cd "$root" && cargo build --release --locked --workspace --bins "$@")
     settle
 }
 
