@@ -72,7 +72,7 @@ async fn authenticated(
     query: Query,
     warnings: Warnings,
 ) -> Response {
-    let user = match authenticate(&app, &peer, request.headers(), &info.path).await {
+    let user = match authenticate(&app, &peer, request.headers(), &info.path, &warnings).await {
         Ok(user) => user,
         Err(response) => return response,
     };
@@ -112,9 +112,11 @@ fn authenticate<'a>(
     peer: &'a Peer,
     headers: &'a HeaderMap,
     path: &'a str,
+    warnings: &'a Warnings,
 ) -> BoxFuture<'a, Result<UserInfo, Response>> {
     Box::pin(async move {
-        let asked = AuthnRequest { headers, peer_certs: &peer.certificates, peer_addr: peer.address, path };
+        let (peer_certs, peer_addr) = (&peer.certificates, peer.address);
+        let asked = AuthnRequest { headers, peer_certs, peer_addr, path, warnings };
         match app.authenticator.authenticate(&asked).await {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(web::status(&Status::unauthorized())),

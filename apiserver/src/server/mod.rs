@@ -27,6 +27,7 @@ pub mod filters;
 pub mod gzip;
 pub mod health;
 pub mod info;
+pub mod legacy_tokens;
 pub mod routes;
 pub mod seats;
 pub mod tls;
@@ -102,6 +103,7 @@ pub fn start(app: &Arc<App>, tasks: &Tasks) {
         }
     });
     tasks.spawn("aggregator", aggregator::keeper::run(app.clone()));
+    tasks.spawn("legacy-tokens", legacy_tokens::run(app.clone()));
     tasks.spawn("endpoint-reconciler", endpoints::run(app.clone()));
 }
 
