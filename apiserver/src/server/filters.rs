@@ -4,7 +4,7 @@
 //! 2. audit id and request info: everything below names and measures the request by them
 //! 3. authentication: who it is, before anything is spent on it
 //! 4. impersonation: from here on the caller is who they act as
-//! 5. in flight: refuse early what can't be served now; what keeps the cluster alive has seats of its own
+//! 5. in flight: what can't be served now waits, or is refused when too much waits; what keeps the cluster alive has seats of its own
 //! 6. authorisation: may they
 //! 7. deadline: what runs on is exempt
 //! 8. the handler
@@ -80,7 +80,7 @@ async fn authenticated(
         Ok(user) => user,
         Err(status) => return web::status(&status),
     };
-    let Some(_seat) = Seat::take(&app, &user, &info) else {
+    let Some(_seat) = seat(&app, &user, &info).await else {
         let text = "Too many requests, please try again later.\n";
         let mut response = web::text(StatusCode::TOO_MANY_REQUESTS, text);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -139,6 +139,14 @@ fn acting_as<'a>(
         impersonate::strip(headers);
         Ok(other)
     })
+}
+
+fn seat<'a>(
+    app: &'a Arc<App>,
+    user: &'a UserInfo,
+    info: &'a RequestInfo,
+) -> BoxFuture<'a, Option<Option<Seat>>> {
+    Box::pin(Seat::take(app, user, info))
 }
 
 /// The outcome of authorisation; Forbidden says who may not do what.

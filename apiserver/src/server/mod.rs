@@ -68,6 +68,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
     let node_ports = Ports::new(storage.clone(), &config.etcd_prefix, config.service_node_port_range);
     Ok(Arc::new(App {
+        seats: seats::Seats::new(&config),
         config,
         kinds,
         storage,
