@@ -39,7 +39,7 @@ const WARNING_CUT: usize = 256;
 /// Serves one request.
 pub async fn serve(app: Arc<App>, peer: Arc<Peer>, mut request: Request) -> Response {
     let started = Instant::now();
-    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let query = Arc::new(Query::parse(request.uri().query().unwrap_or("")));
     let info = Arc::new(info::parse(request.method(), request.uri().path(), &query));
     let audit_id = audit_id(request.headers());
     // Whoever it is handed on to names it the same.
@@ -69,7 +69,7 @@ async fn authenticated(
     peer: Arc<Peer>,
     mut request: Request,
     info: Arc<RequestInfo>,
-    query: Query,
+    query: Arc<Query>,
     warnings: Warnings,
 ) -> Response {
     let user = match authenticate(&app, &peer, request.headers(), &info.path, &warnings).await {
@@ -101,8 +101,7 @@ async fn authenticated(
     if let Err(status) = check_dry_run(&query) {
         return web::status(&status);
     }
-    let handler: BoxFuture<'static, Response> =
-        Box::pin(routes::route(ctx, Arc::new(query.clone()), request));
+    let handler: BoxFuture<'static, Response> = Box::pin(routes::route(ctx, query.clone(), request));
     within_deadline(&app, &info, &query, handler).await
 }
 
