@@ -16,6 +16,7 @@ use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::reader::Reader;
 use crate::server::endpoints::Leaving;
+use crate::server::seats::Seats;
 use crate::storage::Storage;
 
 /// Everything the parts of the server share. Made once, in `build`.
@@ -40,6 +41,8 @@ pub struct App {
     pub health: Arc<Health>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// How many requests are served at once.
+    pub seats: Seats,
     /// Node ports of services.
     pub node_ports: Ports,
     /// Cancelled when no more requests are taken: what would go on for long ends.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ahash::AHashMap;
+use indexmap::{Equivalent, IndexMap};
 use parking_lot::RwLock;
 
 use crate::cache::Cache;
@@ -17,14 +18,28 @@ const BUCKETS: [f64; 21] = [
     20.0, 30.0,
 ];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Route {
+/// What requests are told apart by: the texts are owned by what is kept, and borrowed by what is looked for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Route<T> {
     verb: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    group: T,
+    version: T,
+    resource: T,
+    subresource: T,
     scope: &'static str,
+}
+
+impl Equivalent<Route<String>> for Route<&str> {
+    fn equivalent(&self, kept: &Route<String>) -> bool {
+        let own = |route: &Route<String>| (route.verb, route.scope) == (self.verb, self.scope);
+        own(kept)
+            && [&kept.resource, &kept.subresource, &kept.version, &kept.group].into_iter().eq([
+                self.resource,
+                self.subresource,
+                self.version,
+                self.group,
+            ])
+    }
 }
 
 #[derive(Default)]
@@ -38,7 +53,7 @@ struct Series {
 /// Counters of requests, by route.
 pub struct Metrics {
     daemon: Arc<daemon::metrics::Metrics>,
-    routes: RwLock<AHashMap<Route, Arc<Series>>>,
+    routes: RwLock<IndexMap<Route<String>, Arc<Series>, ahash::RandomState>>,
     /// Requests being served, by lane (see `server::seats`): reads, writes, leader elections, nodes.
     pub inflight: [AtomicI64; 4],
     /// Requests refused because too many were in flight.
@@ -75,16 +90,16 @@ impl Metrics {
     fn series(&self, info: &RequestInfo) -> Arc<Series> {
         let route = Route {
             verb: verb(info),
-            group: info.group.clone(),
-            version: info.version.clone(),
-            resource: info.resource.clone(),
-            subresource: if info.is_resource { info.subresource.clone() } else { first_segment(&info.path) },
+            group: info.group.as_str(),
+            version: info.version.as_str(),
+            resource: info.resource.as_str(),
+            subresource: if info.is_resource { info.subresource.as_str() } else { first_segment(&info.path) },
             scope: scope(info),
         };
         if let Some(found) = self.routes.read().get(&route) {
             return found.clone();
         }
-        self.routes.write().entry(route).or_default().clone()
+        self.routes.write().entry(route.owned()).or_default().clone()
     }
 
     /// Everything as text.
@@ -141,7 +156,20 @@ impl Metrics {
     }
 }
 
-impl Route {
+impl Route<&str> {
+    fn owned(&self) -> Route<String> {
+        Route {
+            verb: self.verb,
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            resource: self.resource.to_owned(),
+            subresource: self.subresource.to_owned(),
+            scope: self.scope,
+        }
+    }
+}
+
+impl Route<String> {
     fn labels(&self) -> String {
         format!(
             "group=\"{}\",resource=\"{}\",scope=\"{}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
@@ -154,9 +182,9 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
 }
 
-fn first_segment(path: &str) -> String {
+fn first_segment(path: &str) -> &'static str {
     let known = ["/healthz", "/livez", "/readyz", "/metrics", "/version", "/openapi", "/api", "/apis"];
-    known.iter().find(|k| path.starts_with(*k)).copied().unwrap_or("/").to_owned()
+    known.iter().find(|k| path.starts_with(*k)).copied().unwrap_or("/")
 }
 
 fn verb(info: &RequestInfo) -> &'static str {
@@ -180,5 +208,36 @@ fn scope(info: &RequestInfo) -> &'static str {
         (_, false, _) => "resource",
         (_, true, false) => "namespace",
         (_, true, true) => "cluster",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_found_again() {
+        let metrics = Metrics::default();
+        let info = |resource: &str, name: &str| RequestInfo {
+            is_resource: true,
+            verb: "get".into(),
+            version: "v1".into(),
+            resource: resource.into(),
+            name: name.into(),
+            ..RequestInfo::default()
+        };
+        for (resource, name) in [("pods", "a"), ("pods", "b"), ("pods", ""), ("nodes", "a")] {
+            metrics.observe(&info(resource, name), 200, None);
+        }
+        let mut text = String::new();
+        metrics.encode_requests(&mut text);
+        for (resource, scope, n) in
+            [("pods", "resource", 2), ("pods", "cluster", 1), ("nodes", "resource", 1)]
+        {
+            let line = format!(
+                "apiserver_request_total{{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"\",verb=\"GET\",version=\"v1\"}} {n}"
+            );
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
     }
 }

@@ -11,11 +11,12 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 
+use super::legacy::Trace;
 use super::lookup::Lookup;
 use super::service_account::Tokens;
 use super::static_tokens::StaticTokens;
 use super::{Authenticator, AuthnError, AuthnRequest, bootstrap_token};
-use crate::request::UserInfo;
+use crate::request::{UserInfo, Warnings};
 
 /// How long a good token is believed without looking again, as upstream has it.
 const TTL: Duration = Duration::from_secs(10);
@@ -43,13 +44,21 @@ pub struct Bearer {
 
 /// Tokens found good lately, by their hash.
 #[derive(Default)]
-pub struct Kept(Mutex<HashMap<[u8; 32], (Instant, UserInfo)>>);
+pub struct Kept(Mutex<HashMap<[u8; 32], Good>>);
+
+#[derive(Clone)]
+struct Good {
+    at: Instant,
+    user: UserInfo,
+    /// Told to the caller each time.
+    warning: Option<&'static str>,
+}
 
 impl Kept {
-    fn get(&self, key: &[u8; 32]) -> Option<UserInfo> {
+    fn get(&self, key: &[u8; 32]) -> Option<Good> {
         let mut kept = self.0.lock();
         match kept.get(key) {
-            Some((at, user)) if at.elapsed() < TTL => Some(user.clone()),
+            Some(good) if good.at.elapsed() < TTL => Some(good.clone()),
             Some(_) => {
                 kept.remove(key);
                 None
@@ -58,18 +67,25 @@ impl Kept {
         }
     }
 
-    fn put(&self, key: [u8; 32], user: UserInfo) {
+    fn put(&self, key: [u8; 32], user: UserInfo, warning: Option<&'static str>) {
         let mut kept = self.0.lock();
         if kept.len() >= MAX_KEPT {
             kept.clear();
         }
-        kept.insert(key, (Instant::now(), user));
+        kept.insert(key, Good { at: Instant::now(), user, warning });
     }
 }
 
 impl Bearer {
     /// Checks a token for one of `audiences`; `None` when it is nobody's. `now` in epoch seconds.
-    pub fn check(&self, token: &str, audiences: &[String], now: i64) -> Result<Option<Found>, AuthnError> {
+    /// `trace` is for `took`.
+    pub fn check(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        trace: &mut Trace,
+    ) -> Result<Option<Found>, AuthnError> {
         let shared =
             || self.tokens.audiences.iter().filter(|a| audiences.contains(a)).cloned().collect::<Vec<_>>();
         // Tokens that carry no audience are for this API alone.
@@ -79,23 +95,33 @@ impl Bearer {
             return Ok(for_api(user));
         }
         if self.tokens.is_ours(token) {
-            return self.tokens.check(token, audiences, &*self.objects, now).map(Some).map_err(AuthnError);
+            let found = self.tokens.check(token, audiences, &*self.objects, now, trace);
+            return found.map(Some).map_err(AuthnError);
         }
         let joining = self.bootstrap.then(|| bootstrap_token::check(token, &*self.objects, now)).flatten();
         Ok(joining.and_then(for_api))
     }
 
-    fn check_kept(&self, token: &str) -> Result<Option<UserInfo>, AuthnError> {
+    /// What a check leaves behind, once it is the last word on a token.
+    pub fn took(&self, trace: &Trace, warnings: &Warnings) {
+        self.tokens.uses.take(trace);
+        if let Some(warning) = trace.warning {
+            warnings.add(warning);
+        }
+    }
+
+    fn check_kept(&self, token: &str, trace: &mut Trace) -> Result<Option<UserInfo>, AuthnError> {
         let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
         let key = <[u8; 32]>::try_from(digest.as_ref()).unwrap_or_default();
-        if let Some(user) = self.kept.get(&key) {
-            return Ok(Some(user));
+        if let Some(good) = self.kept.get(&key) {
+            trace.warning = good.warning;
+            return Ok(Some(good.user));
         }
-        let found = self.check(token, &self.tokens.audiences, machinery::time::now_unix())?;
+        let found = self.check(token, &self.tokens.audiences, machinery::time::now_unix(), trace)?;
         let user = found.map(|(user, _)| user);
         // A token for joining ends to the second.
         if let Some(user) = user.as_ref().filter(|u| !u.name.starts_with(bootstrap_token::USER_PREFIX)) {
-            self.kept.put(key, user.clone());
+            self.kept.put(key, user.clone(), trace.warning);
         }
         Ok(user)
     }
@@ -110,12 +136,15 @@ impl Bearer {
 impl Authenticator for Bearer {
     async fn authenticate(&self, request: &AuthnRequest<'_>) -> Result<Option<UserInfo>, AuthnError> {
         let Some(token) = token_of(request.headers) else { return Ok(None) };
-        let mut found = self.check_kept(&token);
+        let mut trace = Trace::default();
+        let mut found = self.check_kept(&token, &mut trace);
         // Another server may have stored what the token rests on a moment ago.
         if !matches!(found, Ok(Some(_))) && self.may_be_new(&token) {
             self.objects.caught_up().await;
-            found = self.check_kept(&token);
+            trace = Trace::default();
+            found = self.check_kept(&token, &mut trace);
         }
+        self.took(&trace, request.warnings);
         found?.map(Some).ok_or_else(|| AuthnError("invalid bearer token".into()))
     }
 }
@@ -157,5 +186,28 @@ mod tests {
             headers.insert(header, value.parse().expect("value"));
             assert_eq!(token_of(&headers).as_deref(), want, "{value:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_kept_token_still_warns_and_counts_once() {
+        let tokens = Arc::new(super::super::service_account::tests::tokens());
+        let (token, objects) = super::super::service_account::tests::legacy(&tokens);
+        let objects = Arc::new(objects);
+        let bearer = Bearer { fixed: None, tokens, bootstrap: false, objects, kept: Kept::default() };
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().expect("header"));
+        for _ in 0..2 {
+            let warnings = Warnings::default();
+            let request = AuthnRequest {
+                headers: &headers,
+                peer_certs: &[],
+                peer_addr: ([127, 0, 0, 1], 1).into(),
+                path: "/",
+                warnings: &warnings,
+            };
+            assert!(bearer.authenticate(&request).await.is_ok_and(|user| user.is_some()));
+            assert_eq!(warnings.list().len(), 1);
+        }
+        assert!(bearer.tokens.uses.encode().contains("serviceaccount_legacy_auto_token_uses_total 1"));
     }
 }

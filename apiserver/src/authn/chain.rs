@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::bearer::{Bearer, Found};
+use super::legacy::Trace;
 use super::service_account::Tokens;
 use super::{Authenticator, AuthnError, AuthnRequest};
-use crate::request::UserInfo;
+use crate::request::{UserInfo, Warnings};
 
 /// Asks each in turn. The first that knows the caller wins; wrong credentials count only when nobody does.
 /// OpenID Connect and webhook authenticators have their place in `ways`, after the bearer tokens.
@@ -38,8 +39,16 @@ impl Authenticator for Chain {
         }
     }
 
-    async fn check_token(&self, token: &str, audiences: &[String]) -> Result<Option<Found>, AuthnError> {
-        let found = self.bearer.check(token, audiences, machinery::time::now_unix())?;
+    async fn check_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        warnings: &Warnings,
+    ) -> Result<Option<Found>, AuthnError> {
+        let mut trace = Trace::default();
+        let found = self.bearer.check(token, audiences, machinery::time::now_unix(), &mut trace);
+        self.bearer.took(&trace, warnings);
+        let found = found?;
         Ok(found.map(|(user, audiences)| (authenticated(user), audiences)))
     }
 

@@ -57,7 +57,8 @@ impl Lookup for Reader {
     }
 
     fn labels(&self, resource: &str, namespace: &str, name: &str) -> Vec<(Box<str>, Box<str>)> {
-        Reader::get(self, resource, namespace, name).map(|e| e.labels.to_vec()).unwrap_or_default()
+        let entry = Reader::get(self, resource, namespace, name);
+        entry.iter().flat_map(|e| e.labels()).map(|(key, value)| (key.into(), value.into())).collect()
     }
 
     async fn caught_up(&self) {

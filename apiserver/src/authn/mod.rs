@@ -6,6 +6,7 @@ pub mod chain;
 pub mod impersonate;
 pub mod jwt;
 pub mod keys;
+pub mod legacy;
 pub mod lookup;
 pub mod openid;
 pub mod request_header;
@@ -22,7 +23,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::config::Config;
 use crate::reader::Reader;
-use crate::request::UserInfo;
+use crate::request::{UserInfo, Warnings};
 
 /// What authentication may look at.
 pub struct AuthnRequest<'a> {
@@ -35,6 +36,8 @@ pub struct AuthnRequest<'a> {
     pub peer_addr: SocketAddr,
     /// Request path, for anonymous access limited to paths.
     pub path: &'a str,
+    /// Where to put what the caller is to be told of their credentials.
+    pub warnings: &'a Warnings,
 }
 
 /// Credentials were presented and are wrong; the text is for the log, never for the caller.
@@ -53,6 +56,7 @@ pub trait Authenticator: Send + Sync {
         &self,
         _token: &str,
         _audiences: &[String],
+        _warnings: &Warnings,
     ) -> Result<Option<bearer::Found>, AuthnError> {
         Ok(None)
     }

@@ -153,6 +153,7 @@ mod tests {
                 peer_certs: &chain,
                 path: "/",
                 peer_addr: ([127, 0, 0, 1], 1).into(),
+                warnings: &Default::default(),
             };
             let got = header.authenticate(&request).await;
             assert_eq!(got.as_ref().ok().map(Option::is_some), good, "{what}");

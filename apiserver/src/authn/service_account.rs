@@ -9,12 +9,11 @@ use serde_json::{Value, json};
 
 use super::jwt;
 use super::keys::{PublicKey, SigningKey, public_keys_of_file};
+use super::legacy::{self, Sort, Trace, Uses};
 use super::lookup::{Lookup, text};
 use crate::config::Config;
 use crate::request::UserInfo;
 
-/// Issuer of tokens kept in secrets.
-const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// Seconds by which clocks may differ.
 const LEEWAY: i64 = 60;
 /// Seconds for which tokens of an object under deletion still hold.
@@ -63,6 +62,8 @@ pub struct Tokens {
     /// Whether bound objects are looked up.
     lookup: bool,
     jwks_uri: Option<String>,
+    /// What tokens were used.
+    pub uses: Uses,
 }
 
 /// A name and uid a token is bound to.
@@ -110,6 +111,7 @@ impl Tokens {
             extend: config.service_account_extend_token_expiration,
             lookup: config.service_account_lookup,
             jwks_uri: config.service_account_jwks_uri.clone(),
+            uses: Uses::default(),
         })
     }
 
@@ -123,7 +125,7 @@ impl Tokens {
 
     /// Whether a token claims to come from here, so that a fault in it is a refusal and not somebody else's matter.
     pub fn is_ours(&self, token: &str) -> bool {
-        jwt::issuer(token).is_some_and(|i| i == LEGACY_ISSUER || self.issuers.contains(&i))
+        jwt::issuer(token).is_some_and(|i| i == legacy::ISSUER || self.issuers.contains(&i))
     }
 
     /// Checks a token for one of `audiences`; the user and the audiences both sides share.
@@ -133,10 +135,11 @@ impl Tokens {
         audiences: &[String],
         objects: &dyn Lookup,
         now: i64,
+        trace: &mut Trace,
     ) -> Result<(UserInfo, Vec<String>), String> {
         let claims = jwt::verify(token, &self.keys.current().0.public).map_err(|e| e.to_string())?;
-        if claims.get("iss").and_then(Value::as_str) == Some(LEGACY_ISSUER) {
-            let user = self.check_legacy(token, &claims, objects, now)?;
+        if claims.get("iss").and_then(Value::as_str) == Some(legacy::ISSUER) {
+            let user = legacy::check(token, &claims, self.lookup.then_some(objects), now, trace)?;
             let shared: Vec<String> =
                 self.audiences.iter().filter(|a| audiences.contains(a)).cloned().collect();
             return if shared.is_empty() {
@@ -151,37 +154,9 @@ impl Tokens {
         if self.lookup {
             check_bound(&claims, objects, now)?;
         }
+        let due = private(&claims).get("warnafter").and_then(Value::as_i64).filter(|at| *at != 0);
+        trace.sort = due.map(|at| if now > at { Sort::Stale } else { Sort::Fresh });
         Ok((user, shared))
-    }
-
-    fn check_legacy(
-        &self,
-        token: &str,
-        claims: &Value,
-        objects: &dyn Lookup,
-        now: i64,
-    ) -> Result<UserInfo, String> {
-        let claim =
-            |key: &str| claims.get(format!("kubernetes.io/serviceaccount/{key}")).and_then(Value::as_str);
-        let get = |key: &str| claim(key).filter(|c| !c.is_empty()).ok_or(format!("the token lacks {key}"));
-        let namespace = get("namespace")?;
-        let (name, uid, secret) =
-            (get("service-account.name")?, get("service-account.uid")?, get("secret.name")?);
-        let user = account_user(namespace, name, uid);
-        if self.lookup {
-            let stored = objects.get("secrets", namespace, secret).ok_or("the token's secret is gone")?;
-            if machinery::meta::deletion_timestamp(&stored).is_some()
-                || secret_value(&stored, "token") != token.as_bytes()
-            {
-                return Err("the token is not the one in its secret".into());
-            }
-            let invalid = "/metadata/labels/kubernetes.io~1legacy-token-invalid-since";
-            if stored.pointer(invalid).is_some() {
-                return Err("the token has been marked invalid".into());
-            }
-            exists(objects, ("serviceaccounts", namespace), (name, uid), now)?;
-        }
-        Ok(user)
     }
 
     /// The document at /.well-known/openid-configuration; `None` when the issuer is no URL.
@@ -271,7 +246,8 @@ fn check_times(claims: &Value, now: i64) -> Result<(), String> {
     Ok(())
 }
 
-fn account_user(namespace: &str, name: &str, uid: &str) -> UserInfo {
+/// The user a service account is.
+pub fn account_user(namespace: &str, name: &str, uid: &str) -> UserInfo {
     UserInfo {
         name: format!("{USER_PREFIX}{namespace}:{name}"),
         uid: uid.to_owned(),
@@ -382,6 +358,7 @@ pub mod tests {
             extend: true,
             lookup: true,
             jwks_uri: None,
+            uses: Uses::default(),
         }
     }
 
@@ -418,7 +395,8 @@ pub mod tests {
         let tokens = tokens();
         let token = tokens.issue(&claims(&tokens.audiences), NOW).expect("token");
         let store = store().with("pods", object("a", "p", "u2", None));
-        let (user, audiences) = tokens.check(&token, &tokens.audiences, &store, NOW).expect("good");
+        let (user, audiences) =
+            tokens.check(&token, &tokens.audiences, &store, NOW, &mut Trace::default()).expect("good");
         assert_eq!(user.name, "system:serviceaccount:a:bot");
         assert_eq!(user.uid, "u1");
         assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:a"]);
@@ -452,7 +430,7 @@ pub mod tests {
                 "serviceaccounts a/bot is gone",
             ),
         ] {
-            match (tokens.check(&token, audiences, &store, now), want) {
+            match (tokens.check(&token, audiences, &store, now, &mut Trace::default()), want) {
                 (Ok(_), "ok") => {}
                 (Err(e), w) if e.contains(w) && w != "ok" => {}
                 (got, _) => panic!("{what}: {got:?}"),
@@ -466,7 +444,8 @@ pub mod tests {
         let token = other.issue(&claims(&mine.audiences), NOW).expect("token");
         let store = store().with("pods", object("a", "p", "u2", None));
         assert!(mine.is_ours(&token));
-        let err = mine.check(&token, &mine.audiences, &store, NOW).expect_err("refused");
+        let err =
+            mine.check(&token, &mine.audiences, &store, NOW, &mut Trace::default()).expect_err("refused");
         assert!(err.contains("signature"), "{err}");
     }
 
@@ -481,30 +460,63 @@ pub mod tests {
         ] {
             let token = tokens.issue(&claims, NOW).expect("token");
             let good = store().with(resource, object(namespace, "x", "u4", None));
-            assert!(tokens.check(&token, &audiences, &good, NOW).is_ok(), "{resource}");
-            assert!(tokens.check(&token, &audiences, &store(), NOW).is_err(), "{resource} gone");
+            assert!(
+                tokens.check(&token, &audiences, &good, NOW, &mut Trace::default()).is_ok(),
+                "{resource}"
+            );
+            assert!(
+                tokens.check(&token, &audiences, &store(), NOW, &mut Trace::default()).is_err(),
+                "{resource} gone"
+            );
         }
     }
 
-    #[test]
-    fn legacy_tokens_live_with_their_secret() {
+    /// A token of account a/bot that lies in a Secret the account names, and both of them.
+    pub fn legacy(tokens: &Tokens) -> (String, Fixed) {
         use base64::Engine;
-        let tokens = tokens();
         let keys = tokens.keys.current().0;
         let key = keys.signing.as_ref().expect("key");
         let p = "kubernetes.io/serviceaccount/";
         let token = jwt::sign(
             key,
-            &json!({"iss": LEGACY_ISSUER, "sub": "system:serviceaccount:a:bot",
+            &json!({"iss": legacy::ISSUER, "sub": "system:serviceaccount:a:bot",
             format!("{p}namespace"): "a", format!("{p}secret.name"): "s",
             format!("{p}service-account.name"): "bot", format!("{p}service-account.uid"): "u1"}),
         )
         .expect("token");
         let encoded = base64::engine::general_purpose::STANDARD.encode(&token);
         let secret = json!({"metadata": {"namespace": "a", "name": "s"}, "data": {"token": encoded}});
-        let good = store().with("secrets", secret);
-        assert!(tokens.check(&token, &tokens.audiences, &good, NOW).is_ok());
-        assert!(tokens.check(&token, &tokens.audiences, &store(), NOW).is_err());
+        let mut account = object("a", "bot", "u1", None);
+        account["secrets"] = json!([{"name": "s"}]);
+        (token, Fixed::default().with("serviceaccounts", account).with("secrets", secret))
+    }
+
+    #[test]
+    fn legacy_tokens_live_with_their_secret() {
+        let tokens = tokens();
+        let (token, good) = legacy(&tokens);
+        let mut trace = Trace::default();
+        assert!(tokens.check(&token, &tokens.audiences, &good, NOW, &mut trace).is_ok());
+        assert_eq!(trace.sort, Some(Sort::Auto));
+        assert!(tokens.check(&token, &tokens.audiences, &store(), NOW, &mut trace).is_err());
+        let other = vec!["vault".to_owned()];
+        assert!(tokens.check(&token, &other, &good, NOW, &mut trace).is_err(), "only for this API");
+    }
+
+    #[test]
+    fn tokens_due_to_be_renewed_are_counted_apart() {
+        let tokens = tokens();
+        let plain = Claims { pod: None, node: None, ..claims(&tokens.audiences) };
+        for (warn_after, later, want) in
+            [(0, 0, None), (600, 600, Some(Sort::Fresh)), (600, 601, Some(Sort::Stale))]
+        {
+            let claims = Claims { warn_after, ..plain.clone() };
+            let token = tokens.issue(&claims, NOW).expect("token");
+            let mut trace = Trace::default();
+            let found = tokens.check(&token, &tokens.audiences, &store(), NOW + later, &mut trace);
+            assert!(found.is_ok());
+            assert_eq!(trace.sort, want);
+        }
     }
 
     #[test]

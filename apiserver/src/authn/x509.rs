@@ -1,9 +1,10 @@
 //! Client certificates: who they name, and whether a CA of ours made them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use daemon::cert::Reloading;
@@ -20,7 +21,7 @@ use crate::request::UserInfo;
 /// Attribute of the subject that carries the user's uid.
 const UID: &str = "1.3.6.1.4.1.57683.2";
 /// Judged certificates that are kept; past it all are forgotten and judged anew.
-const MAX_KEPT: usize = 1024;
+const MAX_KEPT: usize = 8192;
 
 /// Judges client certificates against one CA bundle, which follows its file. A chain once found good is not worked
 /// through again until it expires or the bundle changes, since one client asks often with the same certificate.
@@ -33,7 +34,7 @@ pub struct Verifier {
 struct Good {
     /// Of the bundle they were judged by.
     generation: u64,
-    kept: HashMap<Vec<u8>, Kept>,
+    kept: AHashMap<Vec<u8>, Kept>,
 }
 
 struct Kept {
@@ -91,7 +92,7 @@ impl Verifier {
         };
         let mut good = self.good.write();
         if good.kept.len() >= MAX_KEPT || good.generation < generation {
-            *good = Good { generation, kept: HashMap::new() };
+            *good = Good { generation, kept: AHashMap::new() };
         }
         if good.generation == generation {
             good.kept.insert(leaf.to_vec(), kept);

@@ -46,9 +46,9 @@ pub fn graph(reader: &Reader, graph: &Arc<Graph>) {
 }
 
 fn put_pod(graph: &Graph, node_at: Option<usize>, entry: &Entry, old: Option<&Entry>) {
-    let node = |e: &Entry| node_at.and_then(|at| e.values.get(at)).cloned().unwrap_or_default();
-    let now = node(entry);
-    match old.map(node).unwrap_or_default() {
+    let node_of = |e| node_at.and_then(|at| Entry::value(e, at)).unwrap_or_default();
+    let now = node_of(entry);
+    match old.map(node_of).unwrap_or_default() {
         before if before.is_empty() && now.is_empty() => return,
         before if before == now && same_needs(entry, old) => return,
         _ => {}

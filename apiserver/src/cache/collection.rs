@@ -360,10 +360,10 @@ impl State {
             }
         }
         let Some(index) = trigger.filter(|_| !self.by_value.is_empty()) else { return };
-        let value = |entry: &Arc<Entry>| entry.values.get(index).cloned();
-        let (now, before) = (value(&event.entry), event.prev.as_ref().and_then(value));
-        for value in [now.clone(), before.filter(|b| Some(b) != now.as_ref())].into_iter().flatten() {
-            if let Some(list) = self.by_value.get_mut(&value) {
+        let (now, before) =
+            (event.entry.value(index), event.prev.as_ref().and_then(|prev| prev.value(index)));
+        for value in [now, before.filter(|before| Some(*before) != now)].into_iter().flatten() {
+            if let Some(list) = self.by_value.get_mut(value) {
                 deliver(list, event);
             }
         }

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
 
 use super::scan::{Wanted, object_length, scan};
+use super::spans::Spans;
 
 /// What a watch event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,21 +43,16 @@ impl EventType {
 pub const FRAME_END: &[u8] = b"}\n";
 
 /// An object at one revision. The bytes lie inside the watch frame of the event that made it, so that sending it to
-/// a watcher or in a list copies and encodes nothing.
+/// a watcher or in a list copies and encodes nothing; what it is found by is where it stands in them.
 pub struct Entry {
     frame: Bytes,
     event: EventType,
     key: Arc<str>,
-    name_at: usize,
-    version_at: usize,
+    name_at: u32,
+    version_at: u32,
     /// Its resourceVersion.
     pub rv: u64,
-    /// uid, for those who compare identities.
-    pub uid: Box<str>,
-    /// Labels, in the order of the object.
-    pub labels: Box<[(Box<str>, Box<str>)]>,
-    /// Selectable values, in the order of the collection's paths.
-    pub values: Box<[Box<str>]>,
+    spans: Spans,
     /// The bare protobuf message of the object, once somebody asked for it.
     pub proto: OnceLock<Bytes>,
     parsed: OnceLock<Arc<Value>>,
@@ -83,19 +79,15 @@ impl Entry {
             }
         };
         let (frame, version_at) = splice(event, value, found.members_at, found.members_empty, rv);
-        let own = |(k, v): &(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
-            (Box::from(&**k), Box::from(&**v))
-        };
+        let grown = frame.len() - event.frame_start().len() - FRAME_END.len() - value.len();
         Ok(Self {
             frame,
             event,
-            name_at: key.find('/').map_or(0, |n| n + 1),
-            version_at,
+            name_at: key.find('/').map_or(0, |n| n as u32 + 1),
+            version_at: version_at as u32,
             key,
             rv,
-            uid: Box::from(&*found.uid),
-            labels: found.labels.iter().map(own).collect(),
-            values: found.values.into_boxed_slice(),
+            spans: Spans::new(value, &found, grown),
             proto: OnceLock::new(),
             parsed: OnceLock::new(),
         })
@@ -103,13 +95,16 @@ impl Entry {
 
     /// The same object as another event at another revision: how a deletion shows the last state.
     pub fn at_revision(&self, event: EventType, rv: u64) -> Self {
-        let object = self.json();
-        let digits = object[self.version_at..].iter().take_while(|b| b.is_ascii_digit()).count();
-        let mut frame = BytesMut::with_capacity(object.len() + 64);
+        let (object, at) = (self.json(), self.version_at as usize);
+        let digits = object[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut version = itoa::Buffer::new();
+        let version = version.format(rv).as_bytes();
+        let length = event.frame_start().len() + object.len() - digits + version.len() + FRAME_END.len();
+        let mut frame = BytesMut::with_capacity(length);
         frame.put_slice(event.frame_start());
-        frame.put_slice(&object[..self.version_at]);
-        frame.put_slice(itoa::Buffer::new().format(rv).as_bytes());
-        frame.put_slice(&object[self.version_at + digits..]);
+        frame.put_slice(&object[..at]);
+        frame.put_slice(version);
+        frame.put_slice(&object[at + digits..]);
         frame.put_slice(FRAME_END);
         Self {
             frame: frame.freeze(),
@@ -118,9 +113,7 @@ impl Entry {
             name_at: self.name_at,
             version_at: self.version_at,
             rv,
-            uid: self.uid.clone(),
-            labels: self.labels.clone(),
-            values: self.values.clone(),
+            spans: self.spans.moved(self.version_at, digits, version.len()),
             proto: OnceLock::new(),
             parsed: OnceLock::new(),
         }
@@ -133,12 +126,12 @@ impl Entry {
 
     /// Namespace, empty for cluster-scoped objects.
     pub fn namespace(&self) -> &str {
-        &self.key[..self.name_at.saturating_sub(1)]
+        &self.key[..self.name_at.saturating_sub(1) as usize]
     }
 
     /// Name.
     pub fn name(&self) -> &str {
-        &self.key[self.name_at..]
+        &self.key[self.name_at as usize..]
     }
 
     /// The object's JSON, resourceVersion included.
@@ -148,7 +141,7 @@ impl Entry {
 
     /// The JSON of its metadata.
     pub fn metadata_json(&self) -> &[u8] {
-        let json = &self.json()[self.version_at - VERSION_KEY.len() - 1..];
+        let json = &self.json()[self.version_at as usize - VERSION_KEY.len() - 1..];
         &json[..object_length(json)]
     }
 
@@ -167,7 +160,22 @@ impl Entry {
 
     /// A label's value.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+        self.spans.label(self.json(), key)
+    }
+
+    /// Labels, in the order of the object.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.spans.labels(self.json())
+    }
+
+    /// A selectable value, by its place among the collection's paths.
+    pub fn value(&self, index: usize) -> Option<&str> {
+        self.spans.value(self.json(), index)
+    }
+
+    /// uid, for those who compare identities.
+    pub fn uid(&self) -> &str {
+        self.spans.uid(self.json())
     }
 
     /// The object as a value. Null if the bytes are not JSON, which the skim at the door makes rare.
@@ -240,5 +248,32 @@ mod tests {
         assert!(one.frame(EventType::Added).starts_with(br#"{"type":"ADDED","object":{"metadata""#));
         let gone = one.at_revision(EventType::Deleted, 1300);
         assert_eq!(&gone.frame(EventType::Deleted)[..], b"{\"type\":\"DELETED\",\"object\":{\"metadata\":{\"resourceVersion\":\"1300\",\"name\":\"a\"}}}\n");
+    }
+
+    #[test]
+    fn what_it_is_found_by_moves_with_it() {
+        let mut wanted = Wanted::default();
+        for (path, default) in
+            [("spec.nodeName", ""), ("spec.on", "false"), ("status.n", "0"), ("spec.x", "")]
+        {
+            wanted.add(path, default);
+        }
+        let json = r#" {"kind":"K","metadata":{"name":"a","uid":"u-1","labels":{"a":"b","c\/d":"\u0065f","g":""}},"spec":{"nodeName":"w1","x":"\"q\""},"status":{"n":7}}"#;
+        let first =
+            Entry::build(EventType::Added, "ns/a".into(), 9, json.as_bytes(), &wanted).expect("builds");
+        let gone = first.at_revision(EventType::Deleted, 123_456);
+        for entry in [&first, &gone, &gone.at_revision(EventType::Modified, 1)] {
+            assert_eq!(entry.uid(), "u-1");
+            assert_eq!(entry.labels().collect::<Vec<_>>(), [("a", "b"), ("c/d", "ef"), ("g", "")]);
+            assert_eq!(
+                (entry.label("c/d"), entry.label("g"), entry.label("x")),
+                (Some("ef"), Some(""), None)
+            );
+            let values: Vec<_> = (0..5).map(|at| entry.value(at)).collect();
+            assert_eq!(values, [Some("w1"), Some("false"), Some("7"), Some("\"q\""), None]);
+        }
+        let bare =
+            Entry::build(EventType::Added, "a".into(), 9, br#"{"metadata":{}}"#, &wanted).expect("builds");
+        assert_eq!((bare.uid(), bare.labels().count(), bare.value(2)), ("", 0, Some("0")));
     }
 }

@@ -93,7 +93,7 @@ impl Term {
         let actual = match self.source {
             Source::Name => entry.name(),
             Source::Namespace => entry.namespace(),
-            Source::Value(index) => entry.values.get(index).map_or("", |v| v),
+            Source::Value(index) => entry.value(index).unwrap_or_default(),
             Source::Nothing => "",
         };
         (actual == &*self.value) != self.negated

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod feed;
 pub mod filter;
 pub mod scan;
+pub mod spans;
 
 pub use collection::{Change, Collection, Snapshot, Subscription};
 pub use entry::{Entry, EventType};

@@ -60,13 +60,13 @@ pub struct Found<'a> {
     /// metadata.resourceVersion with its key (and the comma that goes with it), if there is one.
     pub version: Option<Range<usize>>,
     /// The wanted values.
-    pub values: Vec<Box<str>>,
+    pub values: Vec<Cow<'a, str>>,
 }
 
 /// Skims `json`, which must be one object with metadata. The error says what is wrong and where.
 pub fn scan<'a>(json: &'a [u8], wanted: &Wanted) -> Result<Found<'a>, String> {
     let mut found =
-        Found { values: wanted.defaults.iter().map(|d| Box::from(*d)).collect(), ..Found::default() };
+        Found { values: wanted.defaults.iter().map(|d| Cow::Borrowed(*d)).collect(), ..Found::default() };
     let mut skim = Skim { bytes: json, at: 0 };
     let mut has_metadata = false;
     skim.object(|skim, key| match key {
@@ -205,7 +205,7 @@ impl<'a> Skim<'a> {
         }
     }
 
-    fn wanted(&mut self, node: Option<&Node>, values: &mut [Box<str>]) -> Result<(), String> {
+    fn wanted(&mut self, node: Option<&Node>, values: &mut [Cow<'a, str>]) -> Result<(), String> {
         let Some(node) = node else { return self.skip() };
         match self.peek()? {
             b'{' if !node.children.is_empty() => {
@@ -213,21 +213,18 @@ impl<'a> Skim<'a> {
             }
             b'"' => {
                 let raw = self.string()?;
-                self.put(node, values, &unescape(raw))
+                put(node, values, unescape(raw));
+                Ok(())
             }
             b'{' | b'[' => self.skip(),
             _ => match self.scalar()? {
                 b"null" => Ok(()),
-                text => self.put(node, values, &String::from_utf8_lossy(text)),
+                text => {
+                    put(node, values, String::from_utf8_lossy(text));
+                    Ok(())
+                }
             },
         }
-    }
-
-    fn put(&self, node: &Node, values: &mut [Box<str>], text: &str) -> Result<(), String> {
-        if let Some(slot) = node.leaf.and_then(|leaf| values.get_mut(leaf)) {
-            *slot = text.into();
-        }
-        Ok(())
     }
 
     fn metadata(&mut self, found: &mut Found<'a>) -> Result<(), String> {
@@ -283,6 +280,12 @@ impl<'a> Skim<'a> {
             labels.push((unescape(key), value));
             Ok(())
         })
+    }
+}
+
+fn put<'a>(node: &Node, values: &mut [Cow<'a, str>], text: Cow<'a, str>) {
+    if let Some(slot) = node.leaf.and_then(|leaf| values.get_mut(leaf)) {
+        *slot = text;
     }
 }
 

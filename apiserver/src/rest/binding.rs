@@ -127,10 +127,10 @@ fn unbound(
 ) -> Result<(), Status> {
     let conflict = |why: String| Err(Status::conflict("", "pods/binding", &target.name, why));
     let (uid, version) = (meta::uid(binding), meta::resource_version(binding));
-    if !uid.is_empty() && *uid != *pod.uid {
+    if !uid.is_empty() && uid != pod.uid() {
         return conflict(format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            pod.uid
+            pod.uid()
         ));
     }
     if !version.is_empty() && version != pod.rv.to_string() {

@@ -39,7 +39,7 @@ pub fn dedupe_owners(object: &mut Value) -> bool {
 
 /// Puts back what a client can't change in metadata.
 pub fn keep_system_fields(new: &mut Value, old: &Value) {
-    let meta = meta::metadata_mut(new);
+    let (meta, old) = (meta::metadata_mut(new), old.get("metadata"));
     for key in [
         "uid",
         "creationTimestamp",
@@ -48,7 +48,7 @@ pub fn keep_system_fields(new: &mut Value, old: &Value) {
         "generation",
         "resourceVersion",
     ] {
-        match old.pointer(&format!("/metadata/{key}")) {
+        match old.and_then(|old| old.get(key)) {
             Some(value) => meta.insert(key.to_owned(), value.clone()),
             None => meta.remove(key),
         };

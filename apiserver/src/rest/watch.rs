@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use crate::request::Ctx;
 
 /// Bookmarks come about this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Bookmarks of all watches fall into slots of this length.
+const BOOKMARK_SLOT: Duration = Duration::from_secs(6);
 /// Several waiting events go out as one piece up to this size.
 const PIECE: usize = 64 * 1024;
 const END_OF_INITIAL: &str = "k8s.io/initial-events-end";
@@ -342,10 +344,16 @@ impl WatchBody {
     }
 }
 
+/// Ticks that fall together with those of other watches, so that an idle server wakes seldom and sends to a client with many
+/// watches at once.
 fn bookmark_ticks() -> Interval {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let (began, now) = (*BEGAN.get_or_init(Instant::now), Instant::now());
+    let slots = |time: Duration| (time.as_secs_f64() / BOOKMARK_SLOT.as_secs_f64()).round() as u32;
     let every = BOOKMARK_EVERY.mul_f64(rand::rng().random_range(0.9..1.1));
-    let mut ticks = tokio::time::interval_at(Instant::now() + every, every);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let first = began + BOOKMARK_SLOT * slots(now.saturating_duration_since(began) + every);
+    let mut ticks = tokio::time::interval_at(first, BOOKMARK_SLOT * slots(every));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
 

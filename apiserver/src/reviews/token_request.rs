@@ -262,7 +262,9 @@ mod tests {
             let spec = json!({"audiences": tokens.audiences, "expirationSeconds": 600, "boundObjectRef": reference(kind, name, uid)});
             let (token, expires) = ask(&tokens, "bot", spec).expect("token");
             assert_eq!(expires, "2027-01-15T08:10:00Z");
-            let (user, _) = tokens.check(&token, &tokens.audiences, &store(), NOW).expect("good");
+            let (user, _) = tokens
+                .check(&token, &tokens.audiences, &store(), NOW, &mut Default::default())
+                .expect("good");
             assert_eq!(user.name, "system:serviceaccount:a:bot");
         }
     }

@@ -6,15 +6,19 @@ use serde_json::{Value, json};
 use super::user_json;
 use crate::authn::bearer::Found;
 use crate::authn::{Authenticator, AuthnError};
-use crate::request::Ctx;
+use crate::request::{Ctx, Warnings};
 
 /// Answers a TokenReview. Errors: BadRequest without a token.
 pub async fn create(ctx: &Ctx, mut body: Value) -> Result<Value, Status> {
-    body["status"] = answer(&*ctx.app.authenticator, &body).await?;
+    body["status"] = answer(&*ctx.app.authenticator, &body, &ctx.warnings).await?;
     Ok(body)
 }
 
-async fn answer(authenticator: &dyn Authenticator, body: &Value) -> Result<Value, Status> {
+async fn answer(
+    authenticator: &dyn Authenticator,
+    body: &Value,
+    warnings: &Warnings,
+) -> Result<Value, Status> {
     let token = body.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
@@ -28,7 +32,7 @@ async fn answer(authenticator: &dyn Authenticator, body: &Value) -> Result<Value
         .collect();
     let own = authenticator.tokens().map(|t| t.audiences.clone()).unwrap_or_default();
     let audiences = if asked.is_empty() { own } else { asked };
-    Ok(status(authenticator.check_token(token, &audiences).await))
+    Ok(status(authenticator.check_token(token, &audiences, warnings).await))
 }
 
 fn status(found: Result<Option<Found>, AuthnError>) -> Value {
@@ -72,9 +76,13 @@ mod tests {
         let bearer =
             Arc::new(Bearer { fixed: None, tokens, bootstrap: false, objects, kept: Kept::default() });
         let chain = Chain { ways: vec![bearer.clone()], bearer, anonymous: false };
-        let good = answer(&chain, &json!({"spec": {"token": token, "audiences": ["vault", "other"]}}))
-            .await
-            .expect("status");
+        let good = answer(
+            &chain,
+            &json!({"spec": {"token": token, "audiences": ["vault", "other"]}}),
+            &Warnings::default(),
+        )
+        .await
+        .expect("status");
         assert_eq!(good["authenticated"], true);
         assert_eq!(good["audiences"], json!(["vault"]));
         assert_eq!(good["user"]["username"], "system:serviceaccount:a:bot");
@@ -82,10 +90,15 @@ mod tests {
             good["user"]["groups"],
             json!(["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"])
         );
-        let wrong = answer(&chain, &json!({"spec": {"token": token}})).await.expect("status");
+        let wrong =
+            answer(&chain, &json!({"spec": {"token": token}}), &Warnings::default()).await.expect("status");
         assert!(wrong.get("authenticated").is_none() && wrong["error"].is_string());
-        let unknown = answer(&chain, &json!({"spec": {"token": "what"}})).await.expect("status");
+        let unknown =
+            answer(&chain, &json!({"spec": {"token": "what"}}), &Warnings::default()).await.expect("status");
         assert_eq!(unknown, json!({"user": {}}));
-        assert_eq!(answer(&chain, &json!({"spec": {}})).await.expect_err("refused").code, 400);
+        assert_eq!(
+            answer(&chain, &json!({"spec": {}}), &Warnings::default()).await.expect_err("refused").code,
+            400
+        );
     }
 }

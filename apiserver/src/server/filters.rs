@@ -4,7 +4,7 @@
 //! 2. audit id and request info: everything below names and measures the request by them
 //! 3. authentication: who it is, before anything is spent on it
 //! 4. impersonation: from here on the caller is who they act as
-//! 5. in flight: refuse early what can't be served now; what keeps the cluster alive has seats of its own
+//! 5. in flight: what can't be served now waits, or is refused when too much waits; what keeps the cluster alive has seats of its own
 //! 6. authorisation: may they
 //! 7. deadline: what runs on is exempt
 //! 8. the handler
@@ -39,7 +39,7 @@ const WARNING_CUT: usize = 256;
 /// Serves one request.
 pub async fn serve(app: Arc<App>, peer: Arc<Peer>, mut request: Request) -> Response {
     let started = Instant::now();
-    let query = Query::parse(request.uri().query().unwrap_or(""));
+    let query = Arc::new(Query::parse(request.uri().query().unwrap_or("")));
     let info = Arc::new(info::parse(request.method(), request.uri().path(), &query));
     let audit_id = audit_id(request.headers());
     // Whoever it is handed on to names it the same.
@@ -69,10 +69,10 @@ async fn authenticated(
     peer: Arc<Peer>,
     mut request: Request,
     info: Arc<RequestInfo>,
-    query: Query,
+    query: Arc<Query>,
     warnings: Warnings,
 ) -> Response {
-    let user = match authenticate(&app, &peer, request.headers(), &info.path).await {
+    let user = match authenticate(&app, &peer, request.headers(), &info.path, &warnings).await {
         Ok(user) => user,
         Err(response) => return response,
     };
@@ -80,7 +80,7 @@ async fn authenticated(
         Ok(user) => user,
         Err(status) => return web::status(&status),
     };
-    let Some(_seat) = Seat::take(&app, &user, &info) else {
+    let Some(_seat) = seat(&app, &user, &info).await else {
         let text = "Too many requests, please try again later.\n";
         let mut response = web::text(StatusCode::TOO_MANY_REQUESTS, text);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -101,8 +101,7 @@ async fn authenticated(
     if let Err(status) = check_dry_run(&query) {
         return web::status(&status);
     }
-    let handler: BoxFuture<'static, Response> =
-        Box::pin(routes::route(ctx, Arc::new(query.clone()), request));
+    let handler: BoxFuture<'static, Response> = Box::pin(routes::route(ctx, query.clone(), request));
     within_deadline(&app, &info, &query, handler).await
 }
 
@@ -112,9 +111,11 @@ fn authenticate<'a>(
     peer: &'a Peer,
     headers: &'a HeaderMap,
     path: &'a str,
+    warnings: &'a Warnings,
 ) -> BoxFuture<'a, Result<UserInfo, Response>> {
     Box::pin(async move {
-        let asked = AuthnRequest { headers, peer_certs: &peer.certificates, peer_addr: peer.address, path };
+        let (peer_certs, peer_addr) = (&peer.certificates, peer.address);
+        let asked = AuthnRequest { headers, peer_certs, peer_addr, path, warnings };
         match app.authenticator.authenticate(&asked).await {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(web::status(&Status::unauthorized())),
@@ -137,6 +138,14 @@ fn acting_as<'a>(
         impersonate::strip(headers);
         Ok(other)
     })
+}
+
+fn seat<'a>(
+    app: &'a Arc<App>,
+    user: &'a UserInfo,
+    info: &'a RequestInfo,
+) -> BoxFuture<'a, Option<Option<Seat>>> {
+    Box::pin(Seat::take(app, user, info))
 }
 
 /// The outcome of authorisation; Forbidden says who may not do what.

@@ -51,7 +51,7 @@ fn verb(method: &Method) -> &'static str {
 fn name_parts(info: &mut RequestInfo, mut parts: Vec<&str>) {
     if parts.first() == Some(&"namespaces") {
         if let Some(name) = parts.get(1) {
-            info.namespace = crate::rest::params::decode(&name.replace('+', "%2B"));
+            info.namespace = plain(name);
         }
         let own = parts.get(2).is_none_or(|p| NAMESPACE_SUBRESOURCES.contains(p));
         if parts.len() > 2 && !own {
@@ -59,12 +59,18 @@ fn name_parts(info: &mut RequestInfo, mut parts: Vec<&str>) {
         }
     }
     info.parts = parts.iter().map(|p| (*p).to_owned()).collect();
-    let part = |at: usize| {
-        parts.get(at).map(|p| crate::rest::params::decode(&p.replace('+', "%2B"))).unwrap_or_default()
-    };
+    let part = |at: usize| parts.get(at).map(|p| plain(p)).unwrap_or_default();
     info.resource = part(0);
     info.name = part(1);
     info.subresource = part(2);
+}
+
+/// A segment of a path without its escapes; a plus is one.
+fn plain(segment: &str) -> String {
+    match segment.contains('%') {
+        true => crate::rest::params::decode(&segment.replace('+', "%2B")),
+        false => segment.to_owned(),
+    }
 }
 
 fn refine(info: &mut RequestInfo, method: &Method, query: &Query) {
@@ -133,6 +139,8 @@ mod tests {
                 "/apis/apps/v1/namespaces/a/deployments/d/scale",
                 "true patch g=apps v=v1 ns=a r=deployments n=d s=scale",
             ),
+            (Method::GET, "/api/v1/nodes/a+b%2Fc", "true get g= v=v1 ns= r=nodes n=a+b/c s="),
+            (Method::GET, "/api/v1/nodes/a+b", "true get g= v=v1 ns= r=nodes n=a+b s="),
             (Method::GET, "/api/v1/nodes/n/proxy/healthz", "true get g= v=v1 ns= r=nodes n=n s=proxy"),
         ] {
             assert_eq!(of(method, uri), expected, "{uri}");

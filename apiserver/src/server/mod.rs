@@ -27,6 +27,7 @@ pub mod filters;
 pub mod gzip;
 pub mod health;
 pub mod info;
+pub mod legacy_tokens;
 pub mod routes;
 pub mod seats;
 pub mod tls;
@@ -67,6 +68,7 @@ pub fn build_over(config: Config, storage: Arc<dyn Storage>) -> Result<Arc<App>>
     health.set_scoped("informer-sync", Scope::Ready, Err("not synced yet".into()));
     let node_ports = Ports::new(storage.clone(), &config.etcd_prefix, config.service_node_port_range);
     Ok(Arc::new(App {
+        seats: seats::Seats::new(&config),
         config,
         kinds,
         storage,
@@ -102,6 +104,7 @@ pub fn start(app: &Arc<App>, tasks: &Tasks) {
         }
     });
     tasks.spawn("aggregator", aggregator::keeper::run(app.clone()));
+    tasks.spawn("legacy-tokens", legacy_tokens::run(app.clone()));
     tasks.spawn("endpoint-reconciler", endpoints::run(app.clone()));
 }
 

@@ -28,7 +28,9 @@ pub async fn route(ctx: Ctx, query: Arc<Query>, request: Request) -> Response {
         "" => return index(&ctx),
         "/version" => return version::handle(),
         "/metrics" => {
-            let text = ctx.app.metrics.encode(&ctx.app.cache) + &ctx.app.aggregator.encode_metrics();
+            let tokens = ctx.app.authenticator.tokens().map(|t| t.uses.encode()).unwrap_or_default();
+            let text =
+                ctx.app.metrics.encode(&ctx.app.cache) + &ctx.app.aggregator.encode_metrics() + &tokens;
             return web::reply(StatusCode::OK, daemon::metrics::CONTENT_TYPE, text);
         }
         _ => {}

@@ -10,15 +10,13 @@ use crate::health::Scope;
 
 const HEALTH_EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps the checks that depend on the store up to date. A healthy watch is asked about nothing more than its revision.
+/// Keeps the checks that depend on the store up to date. A store whose watch told of a write since the last look is well: a write
+/// takes more of it than a question would. It is asked for its revision only when it is silent.
 pub async fn watch_health(app: Arc<App>) {
+    let mut seen = 0;
     loop {
-        let asked = tokio::time::timeout(app.config.etcd_healthcheck_timeout, app.storage.revision()).await;
-        let state = match asked {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("etcd did not answer in time".to_owned()),
-        };
+        let told = std::mem::replace(&mut seen, app.cache.revision()) != seen && app.cache.is_healthy();
+        let state = if told { Ok(()) } else { ask(&app).await };
         let fed = match (app.cache.is_synced(), app.cache.is_healthy()) {
             (true, true) => Ok(()),
             (false, _) => Err("the cache is not filled yet".to_owned()),
@@ -30,6 +28,14 @@ pub async fn watch_health(app: Arc<App>) {
             app.health.set_scoped("informer-sync", Scope::Ready, Ok(()));
         }
         tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
+async fn ask(app: &App) -> Result<(), String> {
+    match tokio::time::timeout(app.config.etcd_healthcheck_timeout, app.storage.revision()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("etcd did not answer in time".to_owned()),
     }
 }
 

@@ -296,7 +296,8 @@ pub fn safe_encode(text: &str) -> String {
 
 /// A random version 4 UUID.
 pub fn new_uid() -> String {
-    uuid::Uuid::new_v4().to_string()
+    // The thread's own generator, seeded by the system, asks the kernel once and not for each of them.
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which node needs which objects: edges from pods, persistent volumes, attachments and slices.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use serde_json::Value;
@@ -35,10 +36,10 @@ pub type Key = (Vertex, String, String);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What each pod, slice or attachment needs, by its own key: its node and the objects.
-    needs: HashMap<Key, (String, BTreeSet<Key>)>,
+    /// What each pod, slice or attachment needs beside itself, by its own key: its node and the objects.
+    needs: HashMap<Key, (Arc<str>, Box<[Key]>)>,
     /// How many owners on each node need an object.
-    nodes: HashMap<Key, HashMap<String, usize>>,
+    nodes: HashMap<Key, HashMap<Arc<str>, usize>>,
     /// Claim of each volume and the secrets its driver needs, by volume name.
     volumes: HashMap<String, (Key, BTreeSet<Key>)>,
     /// Volumes that need a secret.
@@ -113,8 +114,10 @@ impl Graph {
 }
 
 impl State {
+    /// Its own node needs an owner; other objects are needed by owners.
     fn needed(&self, node: &str, key: &Key) -> bool {
-        self.nodes.get(key).is_some_and(|n| n.contains_key(node))
+        self.needs.get(key).is_some_and(|(own, _)| **own == *node)
+            || self.nodes.get(key).is_some_and(|n| n.contains_key(node))
     }
 
     fn needed_by_volume(&self, node: &str, secret: &Key) -> bool {
@@ -122,12 +125,12 @@ impl State {
         volumes.filter_map(|v| self.volumes.get(v)).any(|(claim, _)| self.needed(node, claim))
     }
 
-    fn learn(&mut self, owner: Key, node: &str, mut needs: BTreeSet<Key>) {
-        needs.insert(owner.clone());
+    fn learn(&mut self, owner: Key, node: &str, needs: BTreeSet<Key>) {
+        let node: Arc<str> = node.into();
         for key in &needs {
-            *self.nodes.entry(key.clone()).or_default().entry(node.to_owned()).or_default() += 1;
+            *self.nodes.entry(key.clone()).or_default().entry(node.clone()).or_default() += 1;
         }
-        self.needs.insert(owner, (node.to_owned(), needs));
+        self.needs.insert(owner, (node, needs.into_iter().collect()));
     }
 
     fn forget(&mut self, owner: &Key) {

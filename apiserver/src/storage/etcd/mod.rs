@@ -140,17 +140,20 @@ impl Etcd {
         &self,
         key: &str,
         expected: u64,
-        op: TxnOp,
+        op: impl Fn() -> TxnOp + Send + Sync,
         value: Option<&Bytes>,
         along: &[Along],
     ) -> Result<Outcome, Error> {
         let is_at = |key: &str, at: u64| Compare::mod_revision(key, CompareOp::Equal, at as i64);
-        let others = along.iter().map(|a| is_at(&a.key, a.expected));
-        let puts = along.iter().map(|a| TxnOp::put(a.key.as_str(), a.value.clone(), None));
-        let txn = Txn::new()
-            .when([is_at(key, expected)].into_iter().chain(others).collect::<Vec<_>>())
-            .and_then([op].into_iter().chain(puts).collect::<Vec<_>>())
-            .or_else(vec![TxnOp::get(key, None)]);
+        // Made anew for each try: nearly always there is one, and a copy would cost it a copy of the value.
+        let txn = || {
+            let others = along.iter().map(|a| is_at(&a.key, a.expected));
+            let puts = along.iter().map(|a| TxnOp::put(a.key.as_str(), a.value.clone(), None));
+            Txn::new()
+                .when([is_at(key, expected)].into_iter().chain(others).collect::<Vec<_>>())
+                .and_then([op()].into_iter().chain(puts).collect::<Vec<_>>())
+                .or_else(vec![TxnOp::get(key, None)])
+        };
         let until = Instant::now() + CALL;
         let (mut lost, mut tried) = (false, 0);
         loop {
@@ -159,7 +162,7 @@ impl Etcd {
             // An update that happened changed the revision it compares with: it can't happen twice.
             let repeatable = value.is_some() && expected > 0;
             let limit = if repeatable { until.min(Instant::now() + CALL / PATIENCE) } else { until };
-            let sent = txn.clone();
+            let sent = txn();
             let call = Finishing::new(async move { kv.txn(sent).await });
             let failed = match once(&clients, limit, call).await {
                 Ok(response) => return judge(outcome_of(response), lost, value),
@@ -345,7 +348,7 @@ impl Storage for Etcd {
             Some(ttl) => Some(PutOptions::new().with_lease(self.lease_for(ttl).await?)),
             None => None,
         };
-        let put = TxnOp::put(key, value.clone(), options);
+        let put = || TxnOp::put(key, value.clone(), options.clone());
         let outcome = self.write(key, expected, put, Some(&value), along).await;
         if matches!(&outcome, Err(Error::Unavailable(why)) if why.contains("lease not found")) {
             // The store was set back, or its clock: the next write asks for another.
@@ -355,7 +358,7 @@ impl Storage for Etcd {
     }
 
     async fn delete(&self, key: &str, expected: u64) -> Result<Outcome, Error> {
-        self.write(key, expected, TxnOp::delete(key, None), None, &[]).await
+        self.write(key, expected, || TxnOp::delete(key, None), None, &[]).await
     }
 
     async fn watch(&self, prefix: &str, after: u64) -> Result<Watch, Error> {
