@@ -1,13 +1,11 @@
 //! Taking in objects that match and have no controller, and letting go those that no longer match.
 
-use std::fmt;
 use std::sync::Arc;
 
-use control::Cache;
+use control::{Cache, Namespaced, Watchable};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::Resource;
 use kube::api::Api;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::context::Context;
@@ -18,10 +16,7 @@ use super::write::{Format, Write};
 pub const BY_CONTROLLER: &str = "controller";
 
 /// The cache of a kind, indexed by controller.
-pub fn owned_cache<T>(context: &Context) -> Cache<T>
-where
-    T: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static,
-{
+pub fn owned_cache<T: Watchable>(context: &Context) -> Cache<T> {
     let cache: Cache<T> = context.caches.of();
     cache.add_index(BY_CONTROLLER, |object: &T| {
         let meta = object.meta();
@@ -92,13 +87,7 @@ impl Claim {
     }
 
     /// Sends the patches. Before the first adoption the owner is read live: a cache may not know yet that it went.
-    pub async fn apply<O>(&self, context: &Context, owner: &O) -> anyhow::Result<()>
-    where
-        O: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + fmt::Debug,
-    {
+    pub async fn apply<O: Namespaced>(&self, context: &Context, owner: &O) -> anyhow::Result<()> {
         for write in &self.release {
             match context.writer.send(write).await {
                 Err(failure) if failure.not_found() || failure.invalid() => {}
@@ -119,13 +108,7 @@ impl Claim {
     }
 }
 
-async fn confirm<O>(context: &Context, owner: &O) -> anyhow::Result<()>
-where
-    O: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + fmt::Debug,
-{
+async fn confirm<O: Namespaced>(context: &Context, owner: &O) -> anyhow::Result<()> {
     let meta = owner.meta();
     let api: Api<O> = Api::namespaced(context.writer.client(), namespace(meta));
     let live = api.get(name(meta)).await?;

@@ -1,16 +1,12 @@
 //! Writes of pods (or of what else an owner has) whose answer was lost: they may have happened or not, and a plan over a cache that does not show it
 //! yet could do another on top. Before the next look each such pod is read live and compared with the cache.
 
-use std::fmt::Debug;
 use std::hash::Hash;
 
 use ahash::AHashMap;
-use control::{Cache, Expectations};
-use kube::Resource;
+use control::{Cache, Expectations, Namespaced};
 use kube::api::Api;
-use kube::core::NamespaceResourceScope;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
 use super::Context;
 use super::write::Failure;
@@ -58,23 +54,14 @@ impl<K: Hash + Eq + Clone> Doubts<K> {
     ///
     /// # Errors
     /// A pod could not be read.
-    pub async fn settled<T>(
+    pub async fn settled<T: Namespaced>(
         &self,
         context: &Context,
         cache: &Cache<T>,
         namespace: &str,
         key: &K,
         expected: Option<&Expectations<K>>,
-    ) -> anyhow::Result<bool>
-    where
-        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + Debug
-            + Send
-            + Sync
-            + 'static,
-    {
+    ) -> anyhow::Result<bool> {
         let api: Api<T> = Api::namespaced(context.writer.client(), namespace);
         for (name, made) in self.of(key) {
             let live = api.get_opt(&name).await?.and_then(|p| p.meta().resource_version.clone());

@@ -1,14 +1,12 @@
 //! ConfigMaps and Secrets that pods of this node refer to: one watch per object while somebody refers to it.
 
+use control::Namespaced;
 use control::cache::{Cache, Options};
 use daemon::tasks::Tasks;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Api;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -37,16 +35,7 @@ impl<T> Default for Watched<T> {
     }
 }
 
-impl<T> Watched<T>
-where
-    T: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-{
+impl<T: Namespaced> Watched<T> {
     fn add(&self, client: Option<&kube::Client>, parent: &Tasks, id: &Id, uid: &str, wake: &Arc<Notify>) {
         let Some(client) = client else { return };
         let mut entries = self.entries.lock();
@@ -79,16 +68,7 @@ where
     }
 }
 
-fn start<T>(client: &kube::Client, parent: &Tasks, id: &Id) -> Entry<T>
-where
-    T: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-{
+fn start<T: Namespaced>(client: &kube::Client, parent: &Tasks, id: &Id) -> Entry<T> {
     let tasks = parent.child();
     let users: Users = Arc::default();
     let options = Options::default().fields(format!("metadata.name={}", id.1));

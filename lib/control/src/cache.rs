@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::kinds::Watchable;
 
 /// Waits between attempts to reach the API server.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -495,18 +496,12 @@ impl Caches {
     }
 
     /// The cache of a kind in all namespaces, whole but for managed fields.
-    pub fn of<T>(&self) -> Cache<T>
-    where
-        T: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static,
-    {
+    pub fn of<T: Watchable>(&self) -> Cache<T> {
         self.with(Options::default)
     }
 
     /// The cache of a kind; `options` counts only for the first who asks.
-    pub fn with<T>(&self, options: impl FnOnce() -> Options<T>) -> Cache<T>
-    where
-        T: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static,
-    {
+    pub fn with<T: Watchable>(&self, options: impl FnOnce() -> Options<T>) -> Cache<T> {
         let mut made = self.made.lock();
         if let Some(cache) = made.get(&TypeId::of::<T>()).and_then(|(c, _)| c.downcast_ref::<Cache<T>>()) {
             return cache.clone();

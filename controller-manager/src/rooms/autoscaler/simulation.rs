@@ -2,6 +2,7 @@
 //! number stays within its bounds, moves no faster than the policies allow, and does not go back on itself within the
 //! windows; and once the load is steady it settles where the target is met.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +18,7 @@ use super::metrics::Reading;
 use super::plan::{Look, Moment, Observed, Target, needs_look, plan};
 use super::replicas::{Sample, Samples};
 use super::tests::{scaler, settings};
-use crate::testing::{now, pod};
+use crate::testing::{histories, now, pod};
 
 const SEEDS: u64 = 12;
 /// Looks with a moving load, then with a steady one.
@@ -253,19 +254,13 @@ impl World {
 
 #[test]
 fn loads_up_and_down() {
-    let seeds = crate::testing::seeds(SEEDS);
-    let count = seeds.clone().count();
-    let (mut ups, mut downs) = (0, 0);
-    for seed in seeds {
-        let run = std::panic::catch_unwind(|| history(seed));
-        match run {
-            Ok((up, down)) => (ups, downs) = (ups + up, downs + down),
-            Err(panic) => {
-                eprintln!("seed {seed}");
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
+    let moves = Cell::new((0, 0));
+    let count = histories(SEEDS, |seed| {
+        let (up, down) = history(seed);
+        moves.set((moves.get().0 + up, moves.get().1 + down));
+        Ok(())
+    });
+    let (ups, downs) = moves.get();
     assert!(ups > count && downs > count, "{ups} up, {downs} down: too little happens");
 }
 

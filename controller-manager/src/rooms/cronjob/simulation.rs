@@ -16,7 +16,7 @@ use super::tests::cron;
 use super::{Pending, enlist, strike};
 use crate::kit::meta::{name, uid};
 use crate::rooms::job::finished;
-use crate::testing::time;
+use crate::testing::{caught, time};
 use control::events::reference;
 
 /// What the API server has.
@@ -342,19 +342,10 @@ const SEEDS: u64 = 40;
 
 #[test]
 fn histories() {
-    for seed in crate::testing::seeds(SEEDS) {
-        if let Err(what) = World::new(seed).run() {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    crate::testing::histories(SEEDS, |seed| World::new(seed).run());
 }
 
 #[test]
 fn the_check_is_awake() {
-    let caught = |seed: u64| {
-        let mut world = World::new(seed);
-        world.policy = Some("Forbid");
-        world.run().is_err()
-    };
-    assert!((0..50).any(caught));
+    assert!(caught(50, |seed| World { policy: Some("Forbid"), ..World::new(seed) }.run()));
 }

@@ -322,12 +322,7 @@ const SEEDS: u64 = 80;
 
 #[test]
 fn histories() {
-    for seed in crate::testing::seeds(SEEDS) {
-        let mut world = World::new(seed);
-        if let Err(what) = world.run() {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    crate::testing::histories(SEEDS, |seed| World::new(seed).run());
 }
 
 #[test]

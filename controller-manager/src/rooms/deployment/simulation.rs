@@ -21,7 +21,7 @@ use crate::kit::pods::{active, finished, ready};
 use crate::kit::write::{Verb, Write};
 use crate::rooms::replicaset::kinds::Replicas;
 use crate::rooms::replicaset::plan as replicas;
-use crate::testing::{now, pod, time};
+use crate::testing::{caught, now, pod, time};
 
 /// What the API server has.
 #[derive(Clone, PartialEq)]
@@ -535,19 +535,10 @@ const SEEDS: u64 = 40;
 
 #[test]
 fn histories() {
-    for seed in crate::testing::seeds(SEEDS) {
-        if let Err(what) = World::new(seed).run() {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    crate::testing::histories(SEEDS, |seed| World::new(seed).run());
 }
 
 #[test]
 fn the_check_is_awake() {
-    let caught = |seed: u64| {
-        let mut world = World::new(seed);
-        world.less = 1;
-        world.run().is_err()
-    };
-    assert!((0..50).any(caught));
+    assert!(caught(50, |seed| World { less: 1, ..World::new(seed) }.run()));
 }

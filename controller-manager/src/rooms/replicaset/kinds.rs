@@ -1,16 +1,12 @@
 //! The two kinds seen as one.
 
-use std::fmt;
-
+use control::Namespaced;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
     PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
-use kube::Resource;
-use kube::core::NamespaceResourceScope;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// The parts of the spec that matter.
 #[derive(Clone, Debug)]
@@ -45,16 +41,7 @@ pub struct Status {
 }
 
 /// A kind that keeps a number of pods.
-pub trait Replicas:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Serialize
-    + DeserializeOwned
-    + fmt::Debug
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Replicas: Namespaced + Serialize {
     /// The controller's name.
     const CONTROLLER: &'static str;
     /// What it wants.

@@ -15,7 +15,7 @@ use super::plan::{Act, Observed, Plan, What, plan};
 use super::tests::{revision_of, set};
 use crate::kit::meta::name;
 use crate::kit::write::Verb;
-use crate::testing::{now, pod, time};
+use crate::testing::{caught, now, pod, time};
 
 type Pods = BTreeMap<String, Pod>;
 type Claims = BTreeMap<String, PersistentVolumeClaim>;
@@ -391,20 +391,10 @@ const SEEDS: u64 = 120;
 
 #[test]
 fn histories() {
-    for seed in crate::testing::seeds(SEEDS) {
-        let mut world = World::new(seed);
-        if let Err(what) = world.run() {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    crate::testing::histories(SEEDS, |seed| World::new(seed).run());
 }
 
 #[test]
 fn the_check_is_awake() {
-    let caught = |seed: u64| {
-        let mut world = World::new(seed);
-        world.less = 1;
-        world.run().is_err()
-    };
-    assert!((0..50).any(caught));
+    assert!(caught(50, |seed| World { less: 1, ..World::new(seed) }.run()));
 }

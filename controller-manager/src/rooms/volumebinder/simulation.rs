@@ -18,6 +18,7 @@ use crate::kit::storage::{
     volume_name, waits,
 };
 use crate::kit::{Plan, Step};
+use crate::testing::caught;
 
 const SEEDS: u64 = 100;
 
@@ -370,19 +371,10 @@ fn reference(claim: &PersistentVolumeClaim) -> k8s_openapi::api::core::v1::Objec
 
 #[test]
 fn histories() {
-    for seed in crate::testing::seeds(SEEDS) {
-        if let Err(what) = World::new(seed).run() {
-            panic!("seed {seed}: {what}");
-        }
-    }
+    crate::testing::histories(SEEDS, |seed| World::new(seed).run());
 }
 
 #[test]
 fn the_check_is_awake() {
-    let caught = |seed: u64| {
-        let mut world = World::new(seed);
-        world.blind = true;
-        world.run().is_err()
-    };
-    assert!((0..300).any(caught));
+    assert!(caught(300, |seed| World { blind: true, ..World::new(seed) }.run()));
 }

@@ -1,8 +1,17 @@
-//! Objects from a line of text, for tests.
+//! Objects from a line of text, for tests; and what simulations stand on.
+
+pub mod clock;
+pub mod faults;
+pub mod histories;
+pub mod queue;
+pub mod server;
+pub mod store;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+
+pub use histories::{caught, histories};
 
 /// A time in RFC 3339.
 pub fn time(text: &str) -> Time {
@@ -73,14 +82,4 @@ pub fn pod(text: &str) -> Pod {
     };
     pod.status.as_mut().unwrap().conditions = Some(vec![condition]);
     pod
-}
-
-/// The seeds a simulation runs: `usual` of them, or as many as `COXSWAIN_SEEDS` says (`3000`, or `5000..8000`).
-pub fn seeds(usual: u64) -> std::ops::Range<u64> {
-    let Ok(wanted) = std::env::var("COXSWAIN_SEEDS") else { return 0..usual };
-    let number = |text: &str| text.parse().expect("COXSWAIN_SEEDS is a number, or two with .. between");
-    match wanted.split_once("..") {
-        Some((from, to)) => number(from)..number(to),
-        None => 0..number(&wanted),
-    }
 }
