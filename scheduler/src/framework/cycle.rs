@@ -231,11 +231,10 @@ impl Asked<'_> {
     /// Who refuses and why.
     #[inline]
     pub fn ask(&self, pod: &PodInfo, all: &Snapshot, slot: u32) -> Result<(), No> {
-        let node = all.node(slot);
         if all.has_nominated() {
-            self.ask_crowded(pod, all, node, Delta::default())?;
+            self.ask_crowded(pod, all, all.node(slot), Delta::default())?;
         }
-        self.ask_at(pod, &View::of(node, all))
+        self.ask_at(pod, &View::of(slot, all))
     }
 
     /// The same for a node that is thought to be different.
@@ -268,7 +267,12 @@ impl Asked<'_> {
         added.extend_from_slice(delta.added);
         self.ask_at(
             pod,
-            &View { node: &crowded, all, delta: Delta { added: &added, removed: delta.removed } },
+            &View {
+                node: &crowded,
+                slot: node.slot,
+                all,
+                delta: Delta { added: &added, removed: delta.removed },
+            },
         )
     }
 

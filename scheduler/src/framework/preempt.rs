@@ -136,7 +136,7 @@ fn fits(
     node: &NodeInfo,
     removed: &[Arc<PodInfo>],
 ) -> Result<(), Reason> {
-    let view = View { node, all, delta: Delta { added: &[], removed } };
+    let view = View { node, slot: node.slot, all, delta: Delta { added: &[], removed } };
     asked
         .ask_thought(pod, &view)
         .map_err(|(_, why, _)| why.into_iter().next().unwrap_or(Reason::Text(NO_HELP)))

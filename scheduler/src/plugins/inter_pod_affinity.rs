@@ -60,7 +60,7 @@ impl By {
     }
 
     fn domain(&self, at: &View<'_>) -> u32 {
-        at.all.counts().topology(self.topology).domain(at.node.slot)
+        at.all.counts().topology(self.topology).domain(at.slot)
     }
 }
 
@@ -126,7 +126,7 @@ impl Terms {
         let counts = at.all.counts();
         let refuses = |number: &usize| {
             let Some(holders) = counts.holder(*number) else { return false };
-            let domain = counts.topology(holders.topology).domain(at.node.slot);
+            let domain = counts.topology(holders.topology).domain(at.slot);
             let held = |p: &PodInfo| {
                 let anti = p.affinity.iter().flat_map(|a| &a.anti);
                 anti.filter(|t| t.term == holders.term).count() as i64

@@ -189,7 +189,7 @@ impl Hard {
     }
 
     fn verdict(&self, pod: &PodInfo, at: &View<'_>) -> Verdict {
-        let domain = at.all.counts().topology(self.topology).domain(at.node.slot);
+        let domain = at.all.counts().topology(self.topology).domain(at.slot);
         if domain == NONE {
             return Verdict::never(UNLABELLED);
         }

@@ -20,7 +20,7 @@ pub fn verdicts(plugin: &dyn Plugin, pod: &PodInfo, all: &mut Snapshot) -> Vec<S
         Before::Refuse(why) => return vec![format!("refused: {why}")],
         Before::Ask(prepared) | Before::Only(_, prepared) => prepared,
     };
-    all.nodes().map(|n| words(plugin.filter(&prepared, pod, &View::of(n, all)))).collect()
+    all.order().iter().map(|slot| words(plugin.filter(&prepared, pod, &View::of(*slot, all)))).collect()
 }
 
 fn words(verdict: Verdict) -> String {
