@@ -80,7 +80,7 @@ async fn assemble(
     let (first, last) = config.backoff;
     let profiles = Arc::new(config.profiles);
     let state = State::new(Queue::new(first, last), profiles.clone());
-    let recorder = |name: &str| Recorder::start(client.clone(), name, None, tasks);
+    let recorder = |name: &str| Recorder::start_by(direct.clone(), client.clone(), name, None, tasks);
     let events = profiles.iter().map(|p| (p.name.clone(), recorder(&p.name))).collect();
     let mut extenders = Vec::new();
     for extender in config.extenders {
