@@ -125,6 +125,10 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
             violations += usize::from(*protected);
         }
     }
+    // The plugins would have it there as it is: only an extender refuses, and nobody's going would change that.
+    if victims.is_empty() {
+        return Err(Reason::Text(NO_VICTIMS));
+    }
     victims.sort_by(|a, b| importance(a).cmp(&importance(b)));
     Ok(Candidate { node: node.name().into(), victims, violations })
 }
