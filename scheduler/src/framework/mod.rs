@@ -5,6 +5,7 @@ pub mod happening;
 pub mod message;
 pub mod preempt;
 pub mod profile;
+pub mod quick;
 
 #[cfg(test)]
 mod preempt_tests;
@@ -18,6 +19,7 @@ use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 pub use happening::{Happening, Kind};
+pub use quick::{Quick, Test, Want};
 
 /// The best score of one plugin.
 pub const MAX_SCORE: i64 = 100;
@@ -173,6 +175,11 @@ pub trait Plugin: Send + Sync {
     /// Whether the pod may go to this node.
     fn filter(&self, _prepared: &Prepared, _pod: &PodInfo, _at: &View<'_>) -> Verdict {
         Verdict::Fits
+    }
+
+    /// The same in short for nodes as they are, if it can be told by their numbers alone.
+    fn quick<'a>(&'a self, _prepared: &'a Prepared, _pod: &PodInfo, _all: &'a Snapshot) -> Option<Quick<'a>> {
+        None
     }
 
     /// The default weight of its score; 0 if it does not score.

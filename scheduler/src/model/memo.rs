@@ -74,6 +74,24 @@ pub struct Place {
     born: u64,
 }
 
+/// What is known of all nodes for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Cells<'a>(&'a [AtomicU32]);
+
+impl Cells<'_> {
+    /// Whether the node in this slot is known to have room.
+    #[inline]
+    pub fn fits(&self, slot: u32) -> bool {
+        self.0.get(slot as usize).is_some_and(|c| c.load(Ordering::Relaxed) & FITS != 0)
+    }
+
+    /// What is known of the node in this slot.
+    #[inline]
+    pub fn known(&self, slot: u32) -> Option<Known> {
+        Known::unpack(self.0.get(slot as usize)?.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug)]
 struct Row {
     ask: Ask,
@@ -140,6 +158,12 @@ impl Memo {
         let known = judge();
         cell.store(known.pack(), Ordering::Relaxed);
         known
+    }
+
+    /// What is known of all nodes.
+    pub fn cells(&self, place: Place) -> Option<Cells<'_>> {
+        let row = self.rows.get(place.row).filter(|r| r.born == place.born)?;
+        Some(Cells(&row.cells))
     }
 
     /// A node changed: nothing is known of it.

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::framework::{Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Verdict, View, own};
+use crate::framework::{
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Test, Verdict, View, Want, own,
+};
 use crate::model::counts::{Domains, Held, InPlace, NONE};
 use crate::model::labels::Labels;
 use crate::model::pod::PodInfo;
@@ -138,6 +140,26 @@ impl Terms {
     }
 }
 
+impl Terms {
+    /// The three questions in short. Without a pod that matches all its required terms, one that does itself is its own company.
+    fn tests<'a>(&self, all: &'a Snapshot) -> SmallVec<[Test<'a>; 2]> {
+        let test = |topology: usize, domains: Option<&'a Domains>, want, reason, never| Test {
+            topology: all.counts().topology(topology),
+            counts: domains.map_or(&[][..], |d| &d.counts),
+            want,
+            reason,
+            never,
+        };
+        let first = self.own && self.near.iter().all(|by| by.domains(all).is_none_or(|d| d.total == 0));
+        let near = if first { Want::Label } else { Want::Some };
+        let near = self.near.iter().map(|by| test(by.topology, by.domains(all), near, AFFINITY, true));
+        let far = self.far.iter().map(|by| test(by.topology, by.domains(all), Want::Nothing, ANTI, false));
+        let theirs = self.unwanted.iter().filter_map(|n| all.counts().holder(*n));
+        let theirs = theirs.map(|h| test(h.topology, h.domains(), Want::Nothing, EXISTING, false));
+        near.chain(far).chain(theirs).collect()
+    }
+}
+
 /// Whether a pod thought onto the node doesn't want the other there.
 fn minds(there: &PodInfo, pod: &PodInfo, at: &View<'_>) -> bool {
     let namespace = at.all.namespace(&pod.namespace);
@@ -234,6 +256,10 @@ impl Plugin for InterPodAffinity {
             return Verdict::refused(EXISTING);
         }
         Verdict::Fits
+    }
+
+    fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
+        Some(Quick::Tests(own::<Terms>(prepared)?.tests(all)))
     }
 
     fn weight(&self) -> i64 {

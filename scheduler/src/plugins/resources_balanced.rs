@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::resources_fit::{Weighted, judge, place};
+use super::resources_fit::{Weighted, place};
 use crate::framework::{Plugin, Prepared};
 use crate::model::memo::Ask;
 use crate::model::node::NodeInfo;
@@ -56,10 +56,9 @@ impl Plugin for BalancedAllocation {
 
 /// CPU and memory, as nearly everywhere: no names are looked at.
 fn usual(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
-    let place = place(pod, all);
+    let cells = place(pod, all).and_then(|p| all.memo().cells(p));
     for (slot, score) in nodes.iter().zip(scores) {
-        let known = place.map(|p| all.memo().known(p, *slot, || judge(pod, all.node(*slot))));
-        *score = match known {
+        *score = match cells.and_then(|c| c.known(*slot)) {
             Some(known) if known.fits => i64::from(known.even),
             _ => even_of(pod, all.node(*slot)),
         };

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::resources_balanced::even_of;
 use crate::framework::{
-    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Reason, Reasons, Verdict, View, own,
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Reason, Reasons, Verdict, View, own,
 };
 use crate::model::memo::{Ask, Known, Place};
 use crate::model::node::NodeInfo;
@@ -143,6 +143,10 @@ impl Plugin for NodeResourcesFit {
         fit(pod, at.node, &wants.extended)
     }
 
+    fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
+        all.memo().cells(own::<Wants>(prepared)?.known?).map(Quick::Room)
+    }
+
     fn weight(&self) -> i64 {
         1
     }
@@ -193,10 +197,9 @@ pub fn judge(pod: &PodInfo, node: &NodeInfo) -> Known {
 
 /// CPU and memory alike, the less used the better, as nearly everywhere: no names are looked at.
 fn least(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
-    let place = place(pod, all);
+    let cells = place(pod, all).and_then(|p| all.memo().cells(p));
     for (slot, score) in nodes.iter().zip(scores) {
-        let known = place.map(|p| all.memo().known(p, *slot, || judge(pod, all.node(*slot))));
-        *score = match known {
+        *score = match cells.and_then(|c| c.known(*slot)) {
             Some(known) if known.fits => i64::from(known.least),
             _ => least_of(pod, all.node(*slot)),
         };
