@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use control::events::Recorder;
+use daemon::direct::Direct;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
@@ -17,17 +18,17 @@ use crate::model::pod::PodInfo;
 
 /// How long one write may take.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Most bindings are shorter.
+const BINDING: usize = 320;
 /// Messages of events are cut here.
 const MESSAGE_LIMIT: usize = 1024;
-
-/// An answer of which nothing is read.
-#[derive(serde::Deserialize)]
-struct Nothing {}
 
 /// A handle to write with.
 #[derive(Clone)]
 pub struct Binder {
     client: kube::Client,
+    /// For what is written once for every pod.
+    direct: Direct,
     /// By scheduler name: events say which one speaks.
     events: Arc<HashMap<String, Recorder>>,
 }
@@ -35,7 +36,13 @@ pub struct Binder {
 impl Binder {
     /// Writes with this client, and with a recorder for each scheduler name.
     pub fn new(client: kube::Client, events: HashMap<String, Recorder>) -> Self {
-        Self { client, events: Arc::new(events) }
+        Self { direct: client.clone().into(), client, events: Arc::new(events) }
+    }
+
+    /// Writes bindings by this way.
+    #[must_use]
+    pub fn by(self, direct: Direct) -> Self {
+        Self { direct, ..self }
     }
 
     /// Binds the pod to the node.
@@ -44,9 +51,9 @@ impl Binder {
     /// When the API server refuses, or does not answer in time.
     pub async fn bind(&self, pod: &PodInfo, node: &str) -> Result<()> {
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", pod.namespace, pod.name);
-        let body = serde_json::to_vec(&binding(pod, node))?;
-        let request = http::Request::post(path).header("content-type", "application/json").body(body)?;
-        let call = self.client.request::<Nothing>(request);
+        let mut body = Vec::with_capacity(BINDING);
+        serde_json::to_writer(&mut body, &binding(pod, node))?;
+        let call = self.direct.post(&path, body.into());
         tokio::time::timeout(DEADLINE, call).await.context("binding took too long")??;
         self.bound(pod, node);
         Ok(())

@@ -3,6 +3,8 @@
 
 mod ask;
 pub mod client;
+#[cfg(test)]
+mod scenes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

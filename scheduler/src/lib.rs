@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod seen;
 pub mod state;
 pub mod volumes;
+mod wire;
 
 #[cfg(test)]
 mod sim;

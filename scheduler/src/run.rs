@@ -11,6 +11,7 @@ use control::cache::Caches;
 use control::events::Recorder;
 use control::lease::{self, LeaderElector};
 use daemon::delegated::Delegated;
+use daemon::direct::Direct;
 use daemon::fence::Fence;
 use daemon::health::Health;
 use daemon::metrics::Metrics;
@@ -42,7 +43,7 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     let path = flags.kubeconfig.clone().or_else(|| config.kubeconfig.clone());
     let path = path.context("no --kubeconfig is given")?;
     let fence = Fence::default();
-    let client = daemon::client::fenced(&path, "kube-scheduler", &fence).await?;
+    let (client, direct) = daemon::client::fenced_direct(&path, "kube-scheduler", &fence).await?;
     let tasks = Tasks::new(token.clone());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
@@ -51,7 +52,7 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     daemon::notify::serving(&token);
 
     let caches = Caches::new(client.clone(), tasks.clone());
-    let scheduler = assemble(config, &client, &metrics, &tasks).await?;
+    let scheduler = assemble(config, (&client, direct), &metrics, &tasks).await?;
     if let Some(whole) = follow(&scheduler, &caches) {
         scheduler.keep(whole);
     }
@@ -77,20 +78,20 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
 
 async fn assemble(
     config: Configuration,
-    client: &kube::Client,
+    (client, direct): (&kube::Client, Direct),
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<Arc<Scheduler>> {
     let (first, last) = config.backoff;
     let profiles = Arc::new(config.profiles);
     let state = State::new(Queue::new(first, last), profiles.clone());
-    let recorder = |name: &str| Recorder::start(client.clone(), name, None, tasks);
+    let recorder = |name: &str| Recorder::start_by(direct.clone(), client.clone(), name, None, tasks);
     let events = profiles.iter().map(|p| (p.name.clone(), recorder(&p.name))).collect();
     let mut extenders = Vec::new();
     for extender in config.extenders {
         extenders.push(extender::client::Client::new(extender).await?);
     }
-    let binder = Binder::new(client.clone(), events);
+    let binder = Binder::new(client.clone(), events).by(direct);
     Ok(Scheduler::new(state, profiles, binder, Counts::register(metrics), extenders))
 }
 

@@ -1,12 +1,15 @@
 //! The loop: take the next pod, decide, assume, write on the side.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use control::backoff::delay;
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +58,14 @@ pub(crate) enum Decision {
     Refused(Refusal, Place),
     /// It could not be decided.
     Failed(anyhow::Error),
+}
+
+/// A choice to be written, with what it takes of the room for writes.
+struct Choice {
+    queued: Queued,
+    node: String,
+    begin: Instant,
+    permit: OwnedSemaphorePermit,
 }
 
 /// Everything the loop needs, shared with the handlers of the caches.
@@ -109,6 +120,8 @@ impl Scheduler {
     /// Schedules until cancelled; then waits for the writes under way, but not for ever: a server that does not answer must not
     /// keep the next leader waiting.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
+        let (choices, writing) = mpsc::unbounded_channel();
+        tokio::spawn(self.clone().write_all(writing));
         let mut flush = Instant::now() + FLUSH;
         let mut in_turn = 0;
         while !token.is_cancelled() {
@@ -131,7 +144,7 @@ impl Scheduler {
                 }
                 continue;
             };
-            self.one(queued, decision, permit).await;
+            self.one(queued, decision, permit, &choices).await;
             // Lets the caches' tasks run now and then on a machine with few processors. Not after every decision: bindings
             // that are sent together cost both sides less.
             in_turn = (in_turn + 1) % TURN;
@@ -163,7 +176,13 @@ impl Scheduler {
         self.profiles.iter().find(|p| p.name == pod.scheduler)
     }
 
-    async fn one(self: &Arc<Self>, queued: Queued, decision: Option<Decision>, permit: OwnedSemaphorePermit) {
+    async fn one(
+        self: &Arc<Self>,
+        queued: Queued,
+        decision: Option<Decision>,
+        permit: OwnedSemaphorePermit,
+        choices: &mpsc::UnboundedSender<Choice>,
+    ) {
         let begin = Instant::now();
         let Some(profile) = self.profile(&queued.pod) else {
             return self.state.lock().queue().done(&queued.pod.uid);
@@ -174,13 +193,14 @@ impl Scheduler {
         };
         let me = self.clone();
         match decision {
+            Decision::Node(node, steps) if steps.is_empty() => {
+                // The receiver lives as long as the loop.
+                let _ = choices.send(Choice { queued, node, begin, permit });
+            }
             Decision::Node(node, steps) => {
                 // Volumes may take minutes: they must not keep others from being bound.
-                let permit = Some(permit).filter(|_| steps.is_empty());
-                tokio::spawn(async move {
-                    me.bind(queued, &node, &steps, begin).await;
-                    drop(permit);
-                });
+                drop(permit);
+                tokio::spawn(async move { me.bind(queued, &node, &steps, begin).await });
             }
             Decision::Refused(refusal, place) => {
                 tracing::debug!(pod = queued.pod.key(), refusal = refusal.message(), "unschedulable");
@@ -205,6 +225,32 @@ impl Scheduler {
         }
     }
 
+    /// Writes what was chosen, many at once, as one task: so what is chosen together is sent together. Ends when the loop has, and
+    /// all is written.
+    async fn write_all(self: Arc<Self>, mut choices: mpsc::UnboundedReceiver<Choice>) {
+        let mut busy = FuturesUnordered::new();
+        let mut fresh = Vec::new();
+        let mut open = true;
+        while open || !busy.is_empty() {
+            tokio::select! {
+                biased;
+                taken = choices.recv_many(&mut fresh, WRITES), if open => {
+                    open = taken > 0;
+                    // What goes wrong with one must not take the others with it.
+                    let one = |c| AssertUnwindSafe(self.clone().write_one(c)).catch_unwind();
+                    busy.extend(fresh.drain(..).map(one));
+                }
+                Some(_) = busy.next(), if !busy.is_empty() => {}
+            }
+        }
+    }
+
+    async fn write_one(self: Arc<Self>, choice: Choice) {
+        let Choice { queued, node, begin, permit } = choice;
+        self.bind(queued, &node, &[], begin).await;
+        drop(permit);
+    }
+
     async fn tell(self: Arc<Self>, pod: Arc<PodInfo>, refusal: &Refusal, place: Place) {
         let node = match &place {
             Place::Kept => pod.nominated.clone(),
@@ -225,7 +271,7 @@ impl Scheduler {
                 tracing::debug!(pod = queued.pod.key(), node, "bound");
                 self.state.lock().bound(&queued.pod.uid);
             }
-            Err(error) if unclear(&error) && self.is_there(&queued.pod, node).await => {
+            Err(error) if unclear(&error) && Box::pin(self.is_there(&queued.pod, node)).await => {
                 tracing::info!(
                     pod = queued.pod.key(),
                     node,
@@ -242,7 +288,7 @@ impl Scheduler {
                 self.state.lock().forget(queued, Instant::now());
                 self.wake.notify_one();
                 if !gone(&error) {
-                    self.binder.fail(&pod, &error).await;
+                    Box::pin(self.binder.fail(&pod, &error)).await;
                 }
             }
         }
@@ -261,13 +307,14 @@ impl Scheduler {
     }
 
     async fn write(&self, pod: &PodInfo, node: &str, steps: &[Step], profile: &Profile) -> Result<()> {
-        if let Some(limit) = profile.bind_volumes {
-            self.bind_volumes(pod, node, steps, limit).await?;
+        // Boxed is what is rare, so that the future of a plain binding stays small.
+        if let Some(limit) = profile.bind_volumes.filter(|_| !steps.is_empty()) {
+            Box::pin(self.bind_volumes(pod, node, steps, limit)).await?;
         }
         let mut binders =
             self.extenders.iter().filter(|e| !e.config.bind.is_empty() && e.config.concerns(pod));
         if let Some(extender) = binders.next() {
-            extender.bind(pod, node).await?;
+            Box::pin(extender.bind(pod, node)).await?;
             self.binder.bound(pod, node);
             return Ok(());
         }

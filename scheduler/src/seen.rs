@@ -4,14 +4,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec as ApiNodeSpec, NodeStatus, Pod, PodSpec, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
-use crate::model::labels::Labels;
 use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
+use crate::wire::{WireNode, WirePod};
 
 /// An object of a kind with only its name, uid and version kept, and what was made of it.
 #[derive(Debug, Clone)]
@@ -26,37 +26,6 @@ pub type SeenPod = Seen<PodInfo>;
 /// A node.
 pub type SeenNode = Seen<NodeSpec>;
 
-/// The metadata that is read; annotations and managed fields, the bulk of it, are passed over.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<Labels>,
-    creation_timestamp: Option<Time>,
-    deletion_timestamp: Option<Time>,
-    owner_references: Option<Vec<OwnerReference>>,
-}
-
-impl Meta {
-    fn whole(self) -> ObjectMeta {
-        ObjectMeta {
-            name: self.name,
-            namespace: self.namespace,
-            uid: self.uid,
-            resource_version: self.resource_version,
-            labels: self.labels,
-            creation_timestamp: self.creation_timestamp,
-            deletion_timestamp: self.deletion_timestamp,
-            owner_references: self.owner_references,
-            ..ObjectMeta::default()
-        }
-    }
-}
-
 fn kept(meta: ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: meta.name,
@@ -67,26 +36,16 @@ fn kept(meta: ObjectMeta) -> ObjectMeta {
     }
 }
 
-#[derive(Deserialize)]
-struct Wire<S, T> {
-    #[serde(default)]
-    metadata: Meta,
-    spec: Option<S>,
-    status: Option<T>,
-}
-
 impl<'de> Deserialize<'de> for SeenPod {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wire = Wire::<PodSpec, PodStatus>::deserialize(from)?;
-        let pod = Pod { metadata: wire.metadata.whole(), spec: wire.spec, status: wire.status };
+        let pod = Pod::from(WirePod::deserialize(from)?);
         Ok(Self { info: Arc::new(PodInfo::of(&pod)), metadata: kept(pod.metadata) })
     }
 }
 
 impl<'de> Deserialize<'de> for SeenNode {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wire = Wire::<ApiNodeSpec, NodeStatus>::deserialize(from)?;
-        let node = Node { metadata: wire.metadata.whole(), spec: wire.spec, status: wire.status };
+        let node = Node::from(WireNode::deserialize(from)?);
         Ok(Self { info: Arc::new(NodeSpec::of(&node)), metadata: kept(node.metadata) })
     }
 }

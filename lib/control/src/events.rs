@@ -5,12 +5,13 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use daemon::direct::Direct;
 use daemon::tasks::Tasks;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -64,9 +65,20 @@ pub struct Recorder {
 impl Recorder {
     /// Starts the writer. `component` is upstream's name of the source, `host` the node's name for a kubelet.
     pub fn start(client: kube::Client, component: &str, host: Option<&str>, tasks: &Tasks) -> Self {
+        Self::start_by(client.clone().into(), client, component, host, tasks)
+    }
+
+    /// The same with a way of its own for new events.
+    pub fn start_by(
+        direct: Direct,
+        client: kube::Client,
+        component: &str,
+        host: Option<&str>,
+        tasks: &Tasks,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(ROOM);
         let source = EventSource { component: Some(component.into()), host: host.map(str::to_string) };
-        let writer = Writer { client, source, correlator: Correlator::default() };
+        let writer = Writer { client, direct, source, correlator: Correlator::default() };
         tasks.spawn(format!("events of {component}"), writer.run(receiver));
         Self { sender }
     }
@@ -247,6 +259,7 @@ fn bound<K: Eq + Hash + Clone, V>(map: &mut AHashMap<K, V>) {
 
 struct Writer {
     client: kube::Client,
+    direct: Direct,
     source: EventSource,
     correlator: Correlator,
 }
@@ -274,19 +287,18 @@ impl Writer {
     }
 
     fn api(&self, record: &Record) -> Api<Event> {
-        let namespace = record.object.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
-        Api::namespaced(self.client.clone(), namespace)
+        Api::namespaced(self.client.clone(), namespace(record))
     }
 
     async fn create(&mut self, record: &Record) {
         let event = event_of(record, &self.source);
         let name = event.metadata.name.clone().unwrap_or_default();
-        let api = self.api(record);
-        let params = PostParams::default();
+        let path = format!("/api/v1/namespaces/{}/events", namespace(record));
+        let Ok(body) = serde_json::to_vec(&event).map(bytes::Bytes::from) else { return };
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         for _ in 0..TRIES {
-            match tokio::time::timeout(WRITE_DEADLINE, api.create(&params, &event)).await {
-                Ok(Ok(_)) => return self.correlator.wrote(record, name),
+            match tokio::time::timeout(WRITE_DEADLINE, self.direct.post(&path, body.clone())).await {
+                Ok(Ok(())) => return self.correlator.wrote(record, name),
                 // Refused for good (namespace ending, invalid): another try changes nothing.
                 Ok(Err(kube::Error::Api(status))) if status.code < 500 && status.code != 429 => {
                     return tracing::debug!(
@@ -317,13 +329,16 @@ impl Writer {
     }
 }
 
+fn namespace(record: &Record) -> &str {
+    record.object.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default")
+}
+
 fn event_of(record: &Record, source: &EventSource) -> Event {
     let object = &record.object;
     let name = object.name.as_deref().unwrap_or_default();
-    let namespace = object.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".into());
     let mut event = Event::default();
     event.metadata.name = Some(format!("{name}.{:x}", record.at.as_nanosecond()));
-    event.metadata.namespace = Some(namespace);
+    event.metadata.namespace = Some(namespace(record).into());
     event.involved_object = object.clone();
     event.type_ = Some(record.kind.as_str().into());
     event.reason = Some(record.reason.clone());

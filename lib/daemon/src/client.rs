@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 
 use crate::cert::{Reloading, certified_key, root_store};
+use crate::direct::Direct;
 use crate::fence::Fence;
 use crate::kubeconfig::{self, User, decode};
 use crate::trust::AnyServer;
@@ -31,17 +32,17 @@ use crate::trust::AnyServer;
 /// Deadline for the response headers of an ordinary (not watching, not streaming) request.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// A busy server is asked so many times more, after the wait it names, cut to this.
-const RETRIES: usize = 10;
+pub(crate) const RETRIES: usize = 10;
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Before an identity that came and was no good is looked at again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// A silent connection is probed, so that a server that vanished is noticed while a watch is open.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(15);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+pub(crate) const KEEPALIVE_DEADLINE: Duration = Duration::from_secs(15);
 
 type Http = HyperClient<HttpsConnector<HttpConnector>, Body>;
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A bearer token that may be replaced while the client lives.
 pub type TokenCell = Arc<ArcSwap<Option<String>>>;
@@ -55,7 +56,7 @@ pub struct Target {
     pub(crate) server_name: Option<String>,
     pub(crate) namespace: String,
     /// Connections shared by all clients without a certificate: what they show is in each request.
-    pub(crate) anonymous: Arc<OnceLock<Pools>>,
+    pub(crate) anonymous: Arc<OnceLock<Arc<Pools>>>,
     /// What holds writes back once leadership is gone.
     pub(crate) fence: Option<Fence>,
 }
@@ -81,7 +82,7 @@ impl Target {
 
 /// A client for the current context of the kubeconfig at `path`. `user_agent` is sent as it is.
 pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Client> {
-    made(path, user_agent, None).await
+    Ok(made(path, user_agent, None).await?.0)
 }
 
 /// As [`from_kubeconfig`], for who acts as a leader: requests that change something fail once `fence` is closed. Those of
@@ -90,19 +91,31 @@ pub async fn from_kubeconfig(path: &Path, user_agent: &str) -> Result<kube::Clie
 /// # Errors
 /// As [`from_kubeconfig`].
 pub async fn fenced(path: &Path, user_agent: &str, fence: &Fence) -> Result<kube::Client> {
+    Ok(made(path, user_agent, Some(fence)).await?.0)
+}
+
+/// As [`fenced`], with a shorter way for who writes very much.
+///
+/// # Errors
+/// As [`from_kubeconfig`].
+pub async fn fenced_direct(path: &Path, user_agent: &str, fence: &Fence) -> Result<(kube::Client, Direct)> {
     made(path, user_agent, Some(fence)).await
 }
 
-async fn made(path: &Path, user_agent: &str, fence: Option<&Fence>) -> Result<kube::Client> {
+async fn made(path: &Path, user_agent: &str, fence: Option<&Fence>) -> Result<(kube::Client, Direct)> {
     crate::init_crypto();
     let what = || format!("kubeconfig {}", path.display());
     let resolved = kubeconfig::read(path).with_context(what)?;
     if resolved.user.exec.is_some() || resolved.user.auth_provider.is_some() {
-        return foreign(path).await.with_context(what);
+        let client = foreign(path).await.with_context(what)?;
+        return Ok((client.clone(), client.into()));
     }
     let mut target = target(path).with_context(what)?;
     target.fence = fence.cloned();
-    build(target, identity(path, &resolved.user)?, token(&resolved.user)?, user_agent).with_context(what)
+    let (identity, token) = (identity(path, &resolved.user)?, token(&resolved.user)?);
+    let shared = share(target, identity, token, user_agent).with_context(what)?;
+    let client = over(shared.clone());
+    Ok((client.clone(), Direct::new(client, shared)))
 }
 
 /// As [`from_kubeconfig`], but waits for the files in which the identity is, and for the kubeconfig itself: a machine that
@@ -245,43 +258,62 @@ pub(crate) fn build(
     token: Option<Token>,
     user_agent: &str,
 ) -> Result<kube::Client> {
+    Ok(over(share(target, identity, token, user_agent)?))
+}
+
+fn over(shared: Arc<Shared>) -> kube::Client {
+    let namespace = shared.target.namespace.clone();
+    kube::Client::new(Service { shared }, namespace)
+}
+
+fn share(
+    target: Target,
+    identity: Option<Identity>,
+    token: Option<Token>,
+    user_agent: &str,
+) -> Result<Arc<Shared>> {
     let user_agent = HeaderValue::from_str(user_agent).context("user agent")?;
-    let namespace = target.namespace.clone();
     let key = identity.as_ref().map(|i| i.current());
     let pools = match &key {
-        Some((key, _)) => Pools::new(&target, Some(Arc::clone(key)))?,
+        Some((key, _)) => Arc::new(Pools::new(&target, Some(Arc::clone(key)))?),
         None => Pools::anonymous(&target)?,
     };
     let pools = Mutex::new((key.map_or(0, |k| k.1), pools));
-    let service = Service { shared: Arc::new(Shared { target, identity, token, user_agent, pools }) };
-    Ok(kube::Client::new(service, namespace))
+    Ok(Arc::new(Shared { target, identity, token, user_agent, pools }))
 }
 
 /// Connections made with one identity. Protocol upgrades (exec, port-forward) need HTTP/1.1, all else shares HTTP/2.
-#[derive(Clone)]
 pub(crate) struct Pools {
     normal: Http,
     upgrade: Http,
+    /// Makes connections that are in neither.
+    pub(crate) connector: HttpsConnector<HttpConnector>,
 }
 
 impl Pools {
     fn new(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<Self> {
         let tls = tls_config(target, key)?;
         let name = target.server_name.as_deref();
-        Ok(Self { normal: http(tls.clone(), name, true)?, upgrade: http(tls, name, false)? })
+        let connector = connector(tls.clone(), name, true)?;
+        let upgrade = http(self::connector(tls, name, false)?);
+        Ok(Self { normal: http(connector.clone()), upgrade, connector })
     }
 
     /// The target's shared connections.
-    fn anonymous(target: &Target) -> Result<Self> {
+    fn anonymous(target: &Target) -> Result<Arc<Self>> {
         if let Some(pools) = target.anonymous.get() {
             return Ok(pools.clone());
         }
-        let made = Self::new(target, None)?;
+        let made = Arc::new(Self::new(target, None)?);
         Ok(target.anonymous.get_or_init(|| made).clone())
     }
 }
 
-fn http(tls: rustls::ClientConfig, name: Option<&str>, http2: bool) -> Result<Http> {
+fn connector(
+    tls: rustls::ClientConfig,
+    name: Option<&str>,
+    http2: bool,
+) -> Result<HttpsConnector<HttpConnector>> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -296,11 +328,14 @@ fn http(tls: rustls::ClientConfig, name: Option<&str>, http2: bool) -> Result<Ht
         }
         None => builder,
     };
-    let connector = match http2 {
+    Ok(match http2 {
         true => builder.enable_all_versions().wrap_connector(tcp),
         false => builder.enable_http1().wrap_connector(tcp),
-    };
-    Ok(HyperClient::builder(TokioExecutor::new())
+    })
+}
+
+fn http(connector: HttpsConnector<HttpConnector>) -> Http {
+    HyperClient::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(90))
@@ -309,7 +344,7 @@ fn http(tls: rustls::ClientConfig, name: Option<&str>, http2: bool) -> Result<Ht
         .http2_adaptive_window(false)
         .http2_initial_stream_window_size(1 << 20)
         .http2_initial_connection_window_size(4 << 20)
-        .build(connector))
+        .build(connector)
 }
 
 fn tls_config(target: &Target, key: Option<Arc<CertifiedKey>>) -> Result<rustls::ClientConfig> {
@@ -346,48 +381,52 @@ impl rustls::client::ResolvesClientCert for OneKey {
     }
 }
 
-struct Shared {
-    target: Target,
+pub(crate) struct Shared {
+    pub(crate) target: Target,
     identity: Option<Identity>,
     token: Option<Token>,
     user_agent: HeaderValue,
-    pools: Mutex<(u64, Pools)>,
+    pools: Mutex<(u64, Arc<Pools>)>,
 }
 
 impl Shared {
-    /// The pools of the identity that is on disk now.
-    fn pools(&self) -> Pools {
+    /// The pools of the identity that is on disk now, and its number.
+    pub(crate) fn pools(&self) -> (u64, Arc<Pools>) {
         let mut pools = self.pools.lock();
         if let Some((key, generation)) = self.identity.as_ref().map(|i| i.current())
             && generation != pools.0
         {
             match Pools::new(&self.target, Some(Arc::clone(&key))) {
-                Ok(fresh) => *pools = (generation, fresh),
+                Ok(fresh) => *pools = (generation, Arc::new(fresh)),
                 Err(error) => {
                     tracing::warn!(%error, "new client certificate is unusable, keeping the old one")
                 }
             }
         }
-        pools.1.clone()
+        pools.clone()
     }
 
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), BoxError> {
-        *request.uri_mut() = join(&self.target.server, request.uri())?;
-        let headers = request.headers_mut();
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        *request.uri_mut() = join(&self.target.server, path)?;
+        self.identify(request.headers_mut());
+        Ok(())
+    }
+
+    /// Says who asks.
+    pub(crate) fn identify(&self, headers: &mut HeaderMap) {
         headers.entry(header::USER_AGENT).or_insert_with(|| self.user_agent.clone());
         if let Some(value) = self.token.as_ref().and_then(Token::header) {
             headers.insert(header::AUTHORIZATION, value);
         }
-        Ok(())
     }
 }
 
-/// The request's path and query on the server's base.
-fn join(base: &Uri, uri: &Uri) -> Result<Uri, BoxError> {
+/// A path and query on the server's base.
+pub(crate) fn join(base: &Uri, wanted: &str) -> Result<Uri, BoxError> {
     let mut parts = base.clone().into_parts();
     let prefix = base.path().trim_end_matches('/');
-    let wanted = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    parts.path_and_query = Some(format!("{prefix}{wanted}").parse()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(format!("{prefix}{wanted}"))?);
     Ok(Uri::from_parts(parts)?)
 }
 
@@ -410,7 +449,7 @@ impl tower::Service<Request<Body>> for Service {
         Box::pin(async move {
             shared.prepare(&mut request)?;
             if request.headers().contains_key(header::UPGRADE) {
-                return Ok(shared.pools().upgrade.request(request).await?);
+                return Ok(shared.pools().1.upgrade.request(request).await?);
             }
             for _ in 0..RETRIES {
                 let Some(again) = copy(&request) else { break };
@@ -425,7 +464,7 @@ impl tower::Service<Request<Body>> for Service {
 }
 
 /// A request that changes something, while another may be the leader.
-fn held_back(fence: Option<&Fence>, method: &Method) -> bool {
+pub(crate) fn held_back(fence: Option<&Fence>, method: &Method) -> bool {
     !method.is_safe() && fence.is_some_and(|f| !f.is_open())
 }
 
@@ -435,7 +474,7 @@ impl Shared {
             return Err(anyhow!("not the leader any more").into());
         }
         let uri = request.uri().clone();
-        match tokio::time::timeout(CALL_DEADLINE, self.pools().normal.request(request)).await {
+        match tokio::time::timeout(CALL_DEADLINE, self.pools().1.normal.request(request)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(anyhow!("no answer from {uri} within {}s", CALL_DEADLINE.as_secs()).into()),
         }
@@ -453,14 +492,14 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 
 /// How long a server that is too busy, or not ready, wants to be left alone. As in client-go, that is part of the
 /// call and no failure of it.
-fn asked_to_wait<B>(answer: &Response<B>) -> Option<Duration> {
+pub(crate) fn asked_to_wait<B>(answer: &Response<B>) -> Option<Duration> {
     let busy = answer.status() == StatusCode::TOO_MANY_REQUESTS || answer.status().is_server_error();
     let after = answer.headers().get(header::RETRY_AFTER).filter(|_| busy)?;
     Some(Duration::from_secs(after.to_str().ok()?.parse().ok()?).min(LONGEST_WAIT))
 }
 
 /// Up to half as long again, so that those sent away together do not come back together.
-fn spread(wait: Duration) -> Duration {
+pub(crate) fn spread(wait: Duration) -> Duration {
     wait + wait.mul_f64(rand::random::<f64>() / 2.0)
 }
 
@@ -471,7 +510,7 @@ mod tests {
     #[test]
     fn join_keeps_a_base_path() {
         let uri = |s: &str| s.parse::<Uri>().unwrap();
-        let joined = |b, r| join(&uri(b), &uri(r)).unwrap().to_string();
+        let joined = |b, r| join(&uri(b), r).unwrap().to_string();
         assert_eq!(joined("https://h:6443", "/api/v1/pods?x=1"), "https://h:6443/api/v1/pods?x=1");
         assert_eq!(joined("https://h/prefix/", "/api"), "https://h/prefix/api");
     }

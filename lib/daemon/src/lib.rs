@@ -8,6 +8,7 @@ pub mod authorities;
 pub mod cert;
 pub mod client;
 pub mod delegated;
+pub mod direct;
 pub mod fence;
 pub mod files;
 pub mod flags;

@@ -51,7 +51,7 @@ fn one(e: &mut Reader<'_>) -> Extender {
     if url.is_empty() {
         e.required("urlPrefix", "");
     }
-    if !prioritize.is_empty() && weight <= 0 {
+    if weight < 0 || (!prioritize.is_empty() && weight == 0) {
         e.invalid("weight", &json!(weight), "must have a positive weight applied to it");
     }
     let https = e.bool("enableHTTPS").unwrap_or(false);

@@ -83,6 +83,9 @@ impl Set {
                 e.duplicate("name", &name);
             }
             let weight = e.int("weight").unwrap_or(0);
+            if weight < 0 {
+                e.invalid("weight", &json!(weight), "must not be negative");
+            }
             set.enabled.push((name, weight));
         }
         for n in 0..r.length("disabled") {

@@ -119,6 +119,20 @@ fn faults_are_named_by_path() {
             "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
         ),
         (
+            json!({"extenders": [{"urlPrefix": "http://x", "filterVerb": "f", "weight": -1}]}),
+            "extenders[0].weight: Invalid value: -1: must have a positive weight applied to it",
+        ),
+        (
+            profile(json!({"plugins": {"score": {"enabled": [{"name": "ImageLocality", "weight": -1}]}}})),
+            "profiles[0].plugins.score.enabled[0].weight: Invalid value: -1: must not be negative",
+        ),
+        (
+            profile(
+                json!({"plugins": {"multiPoint": {"enabled": [{"name": "NodeName"}, {"name": "NodeAffinity", "weight": -1}]}}}),
+            ),
+            "profiles[0].plugins.multiPoint.enabled[1].weight: Invalid value: -1: must not be negative",
+        ),
+        (
             json!({"extenders": [{"urlPrefix": "http://x", "bindVerb": "b"}, {"urlPrefix": "http://y", "bindVerb": "b"}]}),
             "extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can implement bind",
         ),

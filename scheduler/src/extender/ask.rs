@@ -134,7 +134,7 @@ impl Scheduler {
         let clients = || {
             self.extenders.iter().filter(|e| !e.config.preempt.is_empty() && e.config.concerns(&queued.pod))
         };
-        let found = self.look_again(profile, &queued.pod, left, clients().next().is_some());
+        let found = self.look_again(profile, &queued.pod, left);
         let (refusal, mut list) = match found {
             Ok(found) => found,
             Err(decision) => return decision,
@@ -153,20 +153,19 @@ impl Scheduler {
         nominate(&queued.pod, &mut self.state.lock(), refusal, list)
     }
 
-    /// Candidates for preemption; `all` takes in nodes that only extenders refused.
+    /// Candidates for preemption. Nodes that only extenders refused are looked at too: whether something that leaves them would help
+    /// is not for the plugins to say.
     fn look_again(
         &self,
         profile: &Profile,
         pod: &Arc<PodInfo>,
         left: Left,
-        all: bool,
     ) -> std::result::Result<(Refusal, Vec<Candidate>), Decision> {
         let mut state = self.state.lock();
         let mut found: Found<'_> = profile.find(pod, state.all(), 0, false);
-        if all {
-            let more: Vec<u32> = left.refused.iter().filter_map(|n| state.all().slot(n)).collect();
-            found.refused.extend(more);
-        }
+        let mut more: Vec<u32> = left.refused.iter().filter_map(|n| state.all().slot(n)).collect();
+        more.retain(|slot| !found.refused.contains(slot));
+        found.refused.extend(more);
         candidates(profile, pod, &mut state, &found, left.refusal)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::message::{Histogram, Refusal};
 use super::profile::Profile;
+use super::quick::Walker;
 use super::{Before, Delta, Plugin, Prepared, Reason, Reasons, Verdict, View};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
@@ -166,8 +169,9 @@ impl Found<'_> {
     fn walk(&mut self, pod: &PodInfo, all: &Snapshot, start: usize, enough: usize, asked: &Asked<'_>) {
         let total = all.order().len();
         let mut reasons = Histogram::default();
+        let mut walkers = asked.walkers(pod, all);
         if let Some(only) = &asked.only {
-            only.iter().for_each(|slot| self.look(pod, all, *slot, asked, &mut reasons));
+            only.iter().for_each(|slot| self.look(pod, all, *slot, asked, &mut walkers, &mut reasons));
             let text = format!("node(s) didn't satisfy plugin(s) [{}]", asked.by.join(" "));
             reasons.add_many(Reason::Made(text.into()), total - only.len().min(total));
             if only.len() < total {
@@ -180,18 +184,33 @@ impl Found<'_> {
                 if self.feasible.len() >= enough {
                     break;
                 }
-                self.look(pod, all, *slot, asked, &mut reasons);
+                self.look(pod, all, *slot, asked, &mut walkers, &mut reasons);
             }
             self.next_start = (start + self.examined) % total;
         }
+        walkers.iter().for_each(|w| w.tell(&mut reasons, &mut self.refusal));
         self.refusal.reasons = reasons;
     }
 
-    fn look(&mut self, pod: &PodInfo, all: &Snapshot, slot: u32, asked: &Asked<'_>, reasons: &mut Histogram) {
+    #[inline]
+    fn look(
+        &mut self,
+        pod: &PodInfo,
+        all: &Snapshot,
+        slot: u32,
+        asked: &Asked<'_>,
+        walkers: &mut [Walker<'_>],
+        reasons: &mut Histogram,
+    ) {
         self.examined += 1;
-        match asked.ask(pod, all, slot) {
+        match asked.ask_shortly(pod, all, slot, walkers) {
             Ok(()) => self.feasible.push(slot),
-            Err((plugin, why, hopeless)) => {
+            Err(Short::Counted(hopeless)) => {
+                if !hopeless {
+                    self.refused.push(slot);
+                }
+            }
+            Err(Short::Whole((plugin, why, hopeless))) => {
                 if !hopeless {
                     self.refused.push(slot);
                 }
@@ -209,6 +228,13 @@ impl Found<'_> {
 /// Who refused, why, and whether nothing leaving the node would help.
 pub type No = (&'static str, Reasons, bool);
 
+/// A refusal on the way along the nodes.
+enum Short {
+    /// Given in short, and counted by who gave it; true if nothing leaving the node would help.
+    Counted(bool),
+    Whole(No),
+}
+
 /// The plugins that want to be asked about each node, and which nodes come into question.
 pub struct Asked<'a> {
     plugins: Vec<(&'a dyn Plugin, Prepared)>,
@@ -225,17 +251,49 @@ impl Asked<'_> {
         self.by.push(plugin);
     }
 
+    fn walkers<'b>(&'b self, pod: &PodInfo, all: &'b Snapshot) -> SmallVec<[Walker<'b>; 4]> {
+        let short = !all.has_nominated();
+        self.plugins
+            .iter()
+            .map(|(plugin, prepared)| Walker::new((*plugin, prepared), pod, all, short))
+            .collect()
+    }
+
+    /// As [`Asked::ask`], in short where that will do.
+    #[inline]
+    fn ask_shortly(
+        &self,
+        pod: &PodInfo,
+        all: &Snapshot,
+        slot: u32,
+        walkers: &mut [Walker<'_>],
+    ) -> Result<(), Short> {
+        if all.has_nominated() {
+            return self.ask(pod, all, slot).map_err(Short::Whole);
+        }
+        for w in walkers {
+            match w.ask(slot) {
+                Some(Ok(())) => {}
+                Some(Err(hopeless)) => return Err(Short::Counted(hopeless)),
+                None => {
+                    let verdict = w.plugin.filter(w.prepared, pod, &View::of(slot, all));
+                    refusal(w.plugin, verdict).map_err(Short::Whole)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Asks about a node as it is, and also as it will be with the pods that mean to go there.
     ///
     /// # Errors
     /// Who refuses and why.
     #[inline]
     pub fn ask(&self, pod: &PodInfo, all: &Snapshot, slot: u32) -> Result<(), No> {
-        let node = all.node(slot);
         if all.has_nominated() {
-            self.ask_crowded(pod, all, node, Delta::default())?;
+            self.ask_crowded(pod, all, all.node(slot), Delta::default())?;
         }
-        self.ask_at(pod, &View::of(node, all))
+        self.ask_at(pod, &View::of(slot, all))
     }
 
     /// The same for a node that is thought to be different.
@@ -268,20 +326,29 @@ impl Asked<'_> {
         added.extend_from_slice(delta.added);
         self.ask_at(
             pod,
-            &View { node: &crowded, all, delta: Delta { added: &added, removed: delta.removed } },
+            &View {
+                node: &crowded,
+                slot: node.slot,
+                all,
+                delta: Delta { added: &added, removed: delta.removed },
+            },
         )
     }
 
     #[inline]
     fn ask_at(&self, pod: &PodInfo, at: &View<'_>) -> Result<(), No> {
-        for (plugin, prepared) in &self.plugins {
-            match plugin.filter(prepared, pod, at) {
-                Verdict::Fits => {}
-                Verdict::Refused(why) => return Err((plugin.name(), why, false)),
-                Verdict::Never(why) => return Err((plugin.name(), why, true)),
-            }
-        }
-        Ok(())
+        self.plugins
+            .iter()
+            .try_for_each(|(plugin, prepared)| refusal(*plugin, plugin.filter(prepared, pod, at)))
+    }
+}
+
+#[inline]
+fn refusal(plugin: &dyn Plugin, verdict: Verdict) -> Result<(), No> {
+    match verdict {
+        Verdict::Fits => Ok(()),
+        Verdict::Refused(why) => Err((plugin.name(), why, false)),
+        Verdict::Never(why) => Err((plugin.name(), why, true)),
     }
 }
 

@@ -5,6 +5,7 @@ pub mod happening;
 pub mod message;
 pub mod preempt;
 pub mod profile;
+pub mod quick;
 
 #[cfg(test)]
 mod preempt_tests;
@@ -18,6 +19,7 @@ use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 pub use happening::{Happening, Kind};
+pub use quick::{Quick, Test, Want};
 
 /// The best score of one plugin.
 pub const MAX_SCORE: i64 = 100;
@@ -126,6 +128,8 @@ impl Delta<'_> {
 pub struct View<'a> {
     /// The node.
     pub node: &'a NodeInfo,
+    /// Its place in the snapshot, for those who need nothing else of it.
+    pub slot: u32,
     /// Everything else.
     pub all: &'a Snapshot,
     /// What is thought.
@@ -134,8 +138,15 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// A node as it is.
-    pub fn of(node: &'a NodeInfo, all: &'a Snapshot) -> Self {
-        Self { node, all, delta: Delta::default() }
+    #[inline]
+    pub fn of(slot: u32, all: &'a Snapshot) -> Self {
+        Self { node: all.node(slot), slot, all, delta: Delta::default() }
+    }
+
+    /// Whether it is the snapshot's own node, not one thought to be different. Told by where it lies: nothing of it is read.
+    #[inline]
+    pub fn is_real(&self) -> bool {
+        std::ptr::eq(self.node, self.all.node(self.slot))
     }
 }
 
@@ -164,6 +175,11 @@ pub trait Plugin: Send + Sync {
     /// Whether the pod may go to this node.
     fn filter(&self, _prepared: &Prepared, _pod: &PodInfo, _at: &View<'_>) -> Verdict {
         Verdict::Fits
+    }
+
+    /// The same in short for nodes as they are, if it can be told by their numbers alone.
+    fn quick<'a>(&'a self, _prepared: &'a Prepared, _pod: &PodInfo, _all: &'a Snapshot) -> Option<Quick<'a>> {
+        None
     }
 
     /// The default weight of its score; 0 if it does not score.
@@ -215,6 +231,15 @@ pub fn scale(scores: &mut [i64], reverse: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_is_not_the_real_node() {
+        let all =
+            crate::testing::cluster(&["a", "b"].map(|n| crate::testing::node(n, serde_json::json!({}))));
+        assert!(View::of(1, &all).is_real());
+        let copy = all.node(1).clone();
+        assert!(!View { node: &copy, ..View::of(1, &all) }.is_real());
+    }
 
     #[test]
     fn scaling() {

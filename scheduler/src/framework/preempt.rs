@@ -125,6 +125,10 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
             violations += usize::from(*protected);
         }
     }
+    // The plugins would have it there as it is: only an extender refuses, and nobody's going would change that.
+    if victims.is_empty() {
+        return Err(Reason::Text(NO_VICTIMS));
+    }
     victims.sort_by(|a, b| importance(a).cmp(&importance(b)));
     Ok(Candidate { node: node.name().into(), victims, violations })
 }
@@ -136,7 +140,7 @@ fn fits(
     node: &NodeInfo,
     removed: &[Arc<PodInfo>],
 ) -> Result<(), Reason> {
-    let view = View { node, all, delta: Delta { added: &[], removed } };
+    let view = View { node, slot: node.slot, all, delta: Delta { added: &[], removed } };
     asked
         .ask_thought(pod, &view)
         .map_err(|(_, why, _)| why.into_iter().next().unwrap_or(Reason::Text(NO_HELP)))

@@ -4,6 +4,7 @@ pub mod affinity;
 pub mod budgets;
 pub mod counts;
 pub mod labels;
+pub mod memo;
 pub mod node;
 pub mod owners;
 pub mod pod;

@@ -7,6 +7,7 @@ use ahash::AHashMap;
 use super::budgets::Budgets;
 use super::counts::{Counts, InPlace};
 use super::labels::Labels;
+use super::memo::{Ask, Memo};
 use super::node::{NodeInfo, NodeSpec};
 use super::owners::Owners;
 use super::pod::PodInfo;
@@ -31,6 +32,7 @@ pub struct Snapshot {
     stale: bool,
     images: AHashMap<String, usize>,
     counts: Counts,
+    memo: Memo,
     namespaces: AHashMap<String, Labels>,
     nominated: AHashMap<String, Vec<Arc<PodInfo>>>,
     /// How many nodes are cordoned, have hard taints, and soft ones.
@@ -80,6 +82,16 @@ impl Snapshot {
     /// The counts over pods.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What is remembered of nodes.
+    pub fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    /// Remembers what is found out about nodes for this request.
+    pub fn remember(&mut self, ask: Ask) {
+        self.memo.begin(ask, self.slots.len());
     }
 
     /// The labels of a namespace.
@@ -134,13 +146,13 @@ impl Snapshot {
             self.ensure_topology(&own.term.key);
         }
         self.count(slot, &pod, 1);
-        self.slots[slot as usize].add_pod(pod);
+        self.place(slot).add_pod(pod);
     }
 
     /// Takes a pod off a node.
     pub fn remove_pod(&mut self, name: &str, uid: &str) -> Option<Arc<PodInfo>> {
         let slot = *self.places.get(name)?;
-        let pod = self.slots[slot as usize].remove_pod(uid)?;
+        let pod = self.place(slot).remove_pod(uid)?;
         self.count(slot, &pod, -1);
         self.drop_empty(slot);
         Some(pod)
@@ -152,6 +164,12 @@ impl Snapshot {
         if let Some(place) = self.slots[*slot as usize].pods.iter_mut().find(|p| p.uid == pod.uid) {
             *place = pod;
         }
+    }
+
+    /// A node that is about to change.
+    fn place(&mut self, slot: u32) -> &mut NodeInfo {
+        self.memo.forget(slot);
+        &mut self.slots[slot as usize]
     }
 
     fn count(&mut self, slot: u32, pod: &PodInfo, sign: i64) {
@@ -170,7 +188,7 @@ impl Snapshot {
             self.slots.push(NodeInfo::default());
             self.slots.len() as u32 - 1
         });
-        self.slots[slot as usize] = NodeInfo::unknown(name, slot);
+        *self.place(slot) = NodeInfo::unknown(name, slot);
         self.places.insert(name.into(), slot);
         slot
     }
@@ -192,7 +210,7 @@ impl Snapshot {
         self.counts.node(slot, old.as_ref().map(|o| &o.labels), Some(&spec.labels));
         self.tell_apart(old.as_deref(), Some(&spec));
         self.stale |= old.as_ref().is_none_or(|o| o.zone() != spec.zone());
-        let node = &mut self.slots[slot as usize];
+        let node = self.place(slot);
         node.set(spec);
         node.slot = slot;
         old
@@ -206,7 +224,7 @@ impl Snapshot {
         self.tell_apart(Some(&old), None);
         let mut left = NodeInfo::unknown(name, slot);
         std::mem::take(&mut self.slots[slot as usize].pods).into_iter().for_each(|p| left.add_pod(p));
-        self.slots[slot as usize] = left;
+        *self.place(slot) = left;
         self.stale = true;
         self.drop_empty(slot);
         Some(old)

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::framework::{Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Verdict, View, own};
+use crate::framework::{
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Test, Verdict, View, Want, own,
+};
 use crate::model::counts::{Domains, Held, InPlace, NONE};
 use crate::model::labels::Labels;
 use crate::model::pod::PodInfo;
@@ -60,7 +62,7 @@ impl By {
     }
 
     fn domain(&self, at: &View<'_>) -> u32 {
-        at.all.counts().topology(self.topology).domain(at.node.slot)
+        at.all.counts().topology(self.topology).domain(at.slot)
     }
 }
 
@@ -126,7 +128,7 @@ impl Terms {
         let counts = at.all.counts();
         let refuses = |number: &usize| {
             let Some(holders) = counts.holder(*number) else { return false };
-            let domain = counts.topology(holders.topology).domain(at.node.slot);
+            let domain = counts.topology(holders.topology).domain(at.slot);
             let held = |p: &PodInfo| {
                 let anti = p.affinity.iter().flat_map(|a| &a.anti);
                 anti.filter(|t| t.term == holders.term).count() as i64
@@ -135,6 +137,26 @@ impl Terms {
             domain != NONE && holders.domains().map_or(0, |d| d.at(domain)) - removed > 0
         };
         !self.unwanted.iter().any(refuses) && !at.delta.added.iter().any(|p| minds(p, pod, at))
+    }
+}
+
+impl Terms {
+    /// The three questions in short. Without a pod that matches all its required terms, one that does itself is its own company.
+    fn tests<'a>(&self, all: &'a Snapshot) -> SmallVec<[Test<'a>; 2]> {
+        let test = |topology: usize, domains: Option<&'a Domains>, want, reason, never| Test {
+            topology: all.counts().topology(topology),
+            counts: domains.map_or(&[][..], |d| &d.counts),
+            want,
+            reason,
+            never,
+        };
+        let first = self.own && self.near.iter().all(|by| by.domains(all).is_none_or(|d| d.total == 0));
+        let near = if first { Want::Label } else { Want::Some };
+        let near = self.near.iter().map(|by| test(by.topology, by.domains(all), near, AFFINITY, true));
+        let far = self.far.iter().map(|by| test(by.topology, by.domains(all), Want::Nothing, ANTI, false));
+        let theirs = self.unwanted.iter().filter_map(|n| all.counts().holder(*n));
+        let theirs = theirs.map(|h| test(h.topology, h.domains(), Want::Nothing, EXISTING, false));
+        near.chain(far).chain(theirs).collect()
     }
 }
 
@@ -234,6 +256,10 @@ impl Plugin for InterPodAffinity {
             return Verdict::refused(EXISTING);
         }
         Verdict::Fits
+    }
+
+    fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
+        Some(Quick::Tests(own::<Terms>(prepared)?.tests(all)))
     }
 
     fn weight(&self) -> i64 {

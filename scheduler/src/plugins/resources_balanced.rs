@@ -2,8 +2,10 @@
 
 use smallvec::SmallVec;
 
-use super::resources_fit::Weighted;
+use super::resources_fit::{Weighted, place};
 use crate::framework::{Plugin, Prepared};
+use crate::model::memo::Ask;
+use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::resources::Resources;
 use crate::model::snapshot::Snapshot;
@@ -23,6 +25,10 @@ impl Default for BalancedAllocation {
 impl Plugin for BalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
+    }
+
+    fn count(&self, pod: &PodInfo, all: &mut Snapshot) {
+        Ask::of(pod).filter(|_| self.is_usual()).into_iter().for_each(|ask| all.remember(ask));
     }
 
     fn weight(&self) -> i64 {
@@ -50,20 +56,27 @@ impl Plugin for BalancedAllocation {
 
 /// CPU and memory, as nearly everywhere: no names are looked at.
 fn usual(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
+    let cells = place(pod, all).and_then(|p| all.memo().cells(p));
+    for (slot, score) in nodes.iter().zip(scores) {
+        *score = match cells.and_then(|c| c.known(*slot)) {
+            Some(known) if known.fits => i64::from(known.even),
+            _ => even_of(pod, all.node(*slot)),
+        };
+    }
+}
+
+/// The usual score of one node.
+pub fn even_of(pod: &PodInfo, node: &NodeInfo) -> i64 {
     let part = |used: i64, whole: i64| (used as f64 / whole as f64).min(1.0);
     let even = |cpu: f64, memory: f64| ((1.0 - (cpu - memory).abs() / 2.0) * 100.0) as i64;
-    for (slot, score) in nodes.iter().zip(scores) {
-        let node = all.node(*slot);
-        let (offered, used) = (&node.allocatable, &node.requested);
-        // With one resource or none there is nothing to balance.
-        if offered.cpu <= 0 || offered.memory <= 0 {
-            *score = 75;
-            continue;
-        }
-        let before = even(part(used.cpu, offered.cpu), part(used.memory, offered.memory));
-        let (cpu, memory) = (used.cpu + pod.request.cpu, used.memory + pod.request.memory);
-        *score = 50 + (50 + even(part(cpu, offered.cpu), part(memory, offered.memory)) - before) / 2;
+    let (offered, used) = (&node.allocatable, &node.requested);
+    // With one resource or none there is nothing to balance.
+    if offered.cpu <= 0 || offered.memory <= 0 {
+        return 75;
     }
+    let before = even(part(used.cpu, offered.cpu), part(used.memory, offered.memory));
+    let (cpu, memory) = (used.cpu + pod.request.cpu, used.memory + pod.request.memory);
+    50 + (50 + even(part(cpu, offered.cpu), part(memory, offered.memory)) - before) / 2
 }
 
 impl BalancedAllocation {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::resources_balanced::even_of;
 use crate::framework::{
-    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Reason, Reasons, Verdict, View, own,
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Reason, Reasons, Verdict, View, own,
 };
+use crate::model::memo::{Ask, Known, Place};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::resources::Resources;
@@ -62,6 +64,13 @@ impl Default for NodeResourcesFit {
 /// An extended resource asked for, with the words for its lack.
 type Extended = SmallVec<[(String, i64, Arc<str>); 2]>;
 
+/// Ready to be asked about nodes.
+struct Wants {
+    extended: Extended,
+    /// Where what is known of nodes is remembered; only for pods that ask for nothing extended.
+    known: Option<Place>,
+}
+
 impl NodeResourcesFit {
     fn extended(&self, pod: &PodInfo) -> Extended {
         let looked_at = |name: &String| {
@@ -115,15 +124,27 @@ impl Plugin for NodeResourcesFit {
         "NodeResourcesFit"
     }
 
-    fn pre_filter(&self, pod: &PodInfo, _all: &Snapshot) -> Before {
-        let extended = self.extended(pod);
-        if extended.is_empty() { Before::Ask(None) } else { Before::ask(extended) }
+    fn count(&self, pod: &PodInfo, all: &mut Snapshot) {
+        Ask::of(pod).into_iter().for_each(|ask| all.remember(ask));
+    }
+
+    fn pre_filter(&self, pod: &PodInfo, all: &Snapshot) -> Before {
+        Before::ask(Wants { extended: self.extended(pod), known: place(pod, all) })
     }
 
     #[inline]
     fn filter(&self, prepared: &Prepared, pod: &PodInfo, at: &View<'_>) -> Verdict {
-        let none = Extended::new();
-        fit(pod, at.node, own::<Extended>(prepared).unwrap_or(&none))
+        let Some(wants) = own::<Wants>(prepared) else { return Verdict::Fits };
+        if let Some(place) = wants.known.filter(|_| at.is_real())
+            && at.all.memo().known(place, at.slot, || judge(pod, at.node)).fits
+        {
+            return Verdict::Fits;
+        }
+        fit(pod, at.node, &wants.extended)
+    }
+
+    fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
+        all.memo().cells(own::<Wants>(prepared)?.known?).map(Quick::Room)
     }
 
     fn weight(&self) -> i64 {
@@ -161,34 +182,58 @@ impl Plugin for NodeResourcesFit {
     }
 }
 
+/// Where it is remembered what holds of nodes for pods like this.
+pub fn place(pod: &PodInfo, all: &Snapshot) -> Option<Place> {
+    all.memo().find(&Ask::of(pod)?)
+}
+
+/// What is remembered of a node: a pure function of the node's resources and an [`Ask`].
+pub fn judge(pod: &PodInfo, node: &NodeInfo) -> Known {
+    match has_room(pod, node) {
+        true => Known::fitting(least_of(pod, node), even_of(pod, node)),
+        false => Known::FULL,
+    }
+}
+
 /// CPU and memory alike, the less used the better, as nearly everywhere: no names are looked at.
 fn least(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
-    let points = |used: i64, offered: i64| if used > offered { 0 } else { percent(offered - used, offered) };
+    let cells = place(pod, all).and_then(|p| all.memo().cells(p));
     for (slot, score) in nodes.iter().zip(scores) {
-        let node = all.node(*slot);
-        let (used, more, offered) = (&node.score_requested, &pod.score_request, &node.allocatable);
-        let (cpu, memory) = (offered.cpu > 0, offered.memory > 0);
-        let cpu_points = if cpu { points(used.cpu + more.cpu, offered.cpu) } else { 0 };
-        let memory_points = if memory { points(used.memory + more.memory, offered.memory) } else { 0 };
-        *score = (cpu_points + memory_points) >> u32::from(cpu && memory);
+        *score = match cells.and_then(|c| c.known(*slot)) {
+            Some(known) if known.fits => i64::from(known.least),
+            _ => least_of(pod, all.node(*slot)),
+        };
     }
+}
+
+fn least_of(pod: &PodInfo, node: &NodeInfo) -> i64 {
+    let points = |used: i64, offered: i64| if used > offered { 0 } else { percent(offered - used, offered) };
+    let (used, more, offered) = (&node.score_requested, &pod.score_request, &node.allocatable);
+    let (cpu, memory) = (offered.cpu > 0, offered.memory > 0);
+    let cpu_points = if cpu { points(used.cpu + more.cpu, offered.cpu) } else { 0 };
+    let memory_points = if memory { points(used.memory + more.memory, offered.memory) } else { 0 };
+    (cpu_points + memory_points) >> u32::from(cpu && memory)
 }
 
 fn shrank(old: &Resources, new: &Resources) -> bool {
     new.cpu < old.cpu || new.memory < old.memory || new.ephemeral < old.ephemeral
 }
 
-fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
+/// Whether there is room for all but what is extended.
+fn has_room(pod: &PodInfo, node: &NodeInfo) -> bool {
     let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
     let room = |wanted: i64, used: i64, offered: i64| wanted <= 0 || wanted <= offered - used;
-    if extended.is_empty()
-        && (node.pods.len() as i64) < node.max_pods
+    (node.pods.len() as i64) < node.max_pods
         && room(want.cpu, used.cpu, offer.cpu)
         && room(want.memory, used.memory, offer.memory)
         && room(want.ephemeral, used.ephemeral, offer.ephemeral)
-    {
+}
+
+fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
+    if extended.is_empty() && has_room(pod, node) {
         return Verdict::Fits;
     }
+    let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
     let mut missing = Reasons::new();
     let mut hopeless = false;
     if node.pods.len() as i64 + 1 > node.max_pods {
@@ -268,7 +313,8 @@ mod tests {
     fn filter(plugin: &NodeResourcesFit, pod: &PodInfo, node: &NodeInfo) -> Verdict {
         let all = Snapshot::default();
         let Before::Ask(prepared) = plugin.pre_filter(pod, &all) else { panic!("it always asks") };
-        plugin.filter(&prepared, pod, &View::of(node, &all))
+        let view = View { node, slot: 0, all: &all, delta: Default::default() };
+        plugin.filter(&prepared, pod, &view)
     }
 
     fn gpu(n: &str) -> Arc<PodInfo> {

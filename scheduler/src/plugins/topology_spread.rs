@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use smallvec::SmallVec;
 
-use crate::framework::{Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Verdict, View, own};
+use crate::framework::{
+    Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Test, Verdict, View, Want, own,
+};
 use crate::model::counts::{Domains, InPlace, NONE, Topology};
 use crate::model::node::NodeSpec;
 use crate::model::pod::PodInfo;
@@ -188,8 +190,26 @@ impl Hard {
         }
     }
 
+    /// The verdict in short, if all nodes have the label.
+    fn test<'a>(&'a self, all: &'a Snapshot) -> Option<Test<'a>> {
+        let topology = all.counts().topology(self.topology);
+        let counts = match &self.recount {
+            Some(counts) => counts.as_slice(),
+            None => all.counts().tally(self.tally)?.by(self.topology).map_or(&[][..], |d| &d.counts),
+        };
+        let least = self.emptiest(NONE, 0, 0);
+        let most = self.constraint.max_skew.saturating_sub(self.own).saturating_add(least);
+        (topology.lacking == 0).then_some(Test {
+            topology,
+            counts,
+            want: Want::AtMost(most),
+            reason: UNEVEN,
+            never: false,
+        })
+    }
+
     fn verdict(&self, pod: &PodInfo, at: &View<'_>) -> Verdict {
-        let domain = at.all.counts().topology(self.topology).domain(at.node.slot);
+        let domain = at.all.counts().topology(self.topology).domain(at.slot);
         if domain == NONE {
             return Verdict::never(UNLABELLED);
         }
@@ -309,6 +329,11 @@ impl Plugin for TopologySpread {
     fn filter(&self, prepared: &Prepared, pod: &PodInfo, at: &View<'_>) -> Verdict {
         let Some(hard) = own::<SmallVec<[Hard; 2]>>(prepared) else { return Verdict::Fits };
         hard.iter().map(|h| h.verdict(pod, at)).find(|v| *v != Verdict::Fits).unwrap_or(Verdict::Fits)
+    }
+
+    fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
+        let hard = own::<SmallVec<[Hard; 2]>>(prepared)?;
+        hard.iter().map(|h| h.test(all)).collect::<Option<_>>().map(Quick::Tests)
     }
 
     fn weight(&self) -> i64 {

@@ -1,8 +1,9 @@
 //! Pods to be tried now, in the order of PrioritySort: higher priority first, then longer waiting.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use ahash::AHashMap;
 use tokio::time::Instant;
 
 use super::Queued;
@@ -13,7 +14,7 @@ type Place = (Reverse<i32>, Instant, u64);
 #[derive(Debug, Default)]
 pub struct Active {
     order: BTreeMap<Place, Queued>,
-    places: HashMap<String, Place>,
+    places: AHashMap<String, Place>,
     counter: u64,
 }
 

@@ -1,8 +1,9 @@
 //! Pods to be tried after a pause that doubles with every failure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ahash::AHashMap;
 use tokio::time::Instant;
 
 use super::Queued;
@@ -30,7 +31,7 @@ impl Pauses {
 #[derive(Debug, Default)]
 pub struct Backoff {
     order: BTreeMap<(Instant, u64), Queued>,
-    places: HashMap<String, (Instant, u64)>,
+    places: AHashMap<String, (Instant, u64)>,
     counter: u64,
 }
 

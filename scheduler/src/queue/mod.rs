@@ -6,10 +6,11 @@ pub mod active;
 pub mod backoff;
 pub mod waiting;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::AHashMap;
 use tokio::time::Instant;
 
 use crate::framework::Happening;
@@ -56,7 +57,7 @@ pub struct Queue {
     unschedulable: Waiting,
     gated: Waiting,
     /// Which event was the last when a pod being tried was taken.
-    in_flight: HashMap<String, u64>,
+    in_flight: AHashMap<String, u64>,
     /// Events seen while pods are being tried, with their numbers, so that no pod misses what changed meanwhile.
     log: VecDeque<(u64, Happening)>,
     count: u64,
@@ -72,7 +73,7 @@ impl Queue {
             failed: Backoff::default(),
             unschedulable: Waiting::default(),
             gated: Waiting::default(),
-            in_flight: HashMap::new(),
+            in_flight: AHashMap::new(),
             log: VecDeque::new(),
             count: 0,
         }

@@ -6,7 +6,8 @@ mod recount;
 mod spread;
 mod volumes;
 
-use crate::framework::{Before, Plugin, Verdict, View};
+use crate::framework::quick::Answer;
+use crate::framework::{Before, Plugin, Quick, Verdict, View};
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 
@@ -20,7 +21,26 @@ pub fn verdicts(plugin: &dyn Plugin, pod: &PodInfo, all: &mut Snapshot) -> Vec<S
         Before::Refuse(why) => return vec![format!("refused: {why}")],
         Before::Ask(prepared) | Before::Only(_, prepared) => prepared,
     };
-    all.nodes().map(|n| words(plugin.filter(&prepared, pod, &View::of(n, all)))).collect()
+    let quick = plugin.quick(&prepared, pod, all);
+    let one = |slot: &u32| {
+        let word = words(plugin.filter(&prepared, pod, &View::of(*slot, all)));
+        quick.iter().for_each(|q| agree(q, *slot, &word));
+        word
+    };
+    all.order().iter().map(one).collect()
+}
+
+/// What is said in short must be what is said in full.
+fn agree(quick: &Quick<'_>, slot: u32, word: &str) {
+    let short = match quick.ask(slot) {
+        Answer::Unknown => return,
+        Answer::Fits => "ok".into(),
+        Answer::No(number) => {
+            let test = quick.test(number).unwrap();
+            format!("{}: {}", if test.never { "never" } else { "no" }, test.reason)
+        }
+    };
+    assert_eq!(short, word, "slot {slot}");
 }
 
 fn words(verdict: Verdict) -> String {

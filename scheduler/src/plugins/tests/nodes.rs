@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::{scores, verdicts};
 use crate::framework::{Before, Plugin};
-use crate::plugins::{node_affinity, node_name, node_ports, node_unschedulable, taint_toleration};
+use crate::plugins::{
+    image_locality, node_affinity, node_name, node_ports, node_unschedulable, taint_toleration,
+};
 use crate::testing::{cluster, node, pod};
 
 #[test]
@@ -103,4 +105,35 @@ fn terms_that_name_nodes() {
     ] {
         assert_eq!(only(terms.clone()), want, "{terms}");
     }
+}
+
+#[test]
+fn images_count_by_size_and_spread() {
+    const MIB: i64 = 1 << 20;
+    let image = |names: &[&str], size: i64| json!({"names": names, "sizeBytes": size * MIB});
+    let with = |name: &str, images: serde_json::Value| node(name, json!({"status": {"images": images}}));
+    let (big, small) = (image(&["r.io/big@sha256:0", "r.io/big:1"], 1000), image(&["small:latest"], 200));
+    let mut all = cluster(&[
+        with("both", json!([big, small])),
+        with("big", json!([big])),
+        with("small", json!([small])),
+        with("none", json!([image(&["other:1"], 5000)])),
+    ]);
+    let mut marks = |spec| scores(&image_locality::ImageLocality, &pod("p", spec), &mut all);
+    let of = |images: &[&str]| {
+        let list = images.iter().map(|i| json!({"name": i.len().to_string(), "image": i}));
+        json!({"containers": list.collect::<Vec<_>>()})
+    };
+    // Of 1000 MiB on two of four nodes half counts: 100 * (500 - 23) / (1000 - 23).
+    assert_eq!(marks(of(&["r.io/big:1"])), Some(vec![48, 48, 0, 0]));
+    assert_eq!(marks(of(&["r.io/big@sha256:0"])), Some(vec![48, 48, 0, 0]), "by any of its names");
+    // With two containers the most is twice as much; a name without a tag means the latest.
+    assert_eq!(marks(of(&["r.io/big:1", "small"])), Some(vec![29, 24, 3, 0]));
+    let mut started = of(&["small"]);
+    started["initContainers"] = json!([{"name": "i", "image": "r.io/big:1"}]);
+    assert_eq!(marks(started), Some(vec![29, 24, 3, 0]), "those of init containers count as well");
+    let mut mounted = of(&["small"]);
+    mounted["volumes"] = json!([{"name": "v", "image": {"reference": "r.io/big:1"}}]);
+    assert_eq!(marks(mounted), Some(vec![29, 24, 3, 0]), "and those of volumes");
+    assert_eq!(marks(of(&["r.io/big:2"])), None, "nobody has it");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::verdicts;
+use crate::framework::preempt::candidates;
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 use crate::model::storage::{Capacity, Claim, Class, Volume};
@@ -13,7 +14,7 @@ use crate::plugins::volume_binding::{Step, VolumeBinding, plan};
 use crate::plugins::volume_limits::NodeVolumeLimits;
 use crate::plugins::volume_restrictions::VolumeRestrictions;
 use crate::plugins::volume_zone::VolumeZone;
-use crate::testing::{cluster, merge, node, pod};
+use crate::testing::{cluster, merge, node, pod, pod_with};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -211,4 +212,132 @@ fn a_claim_for_one_pod() {
     assert_eq!(verdicts(&VolumeRestrictions, &user("p", &["c"]), &mut all), [single, single]);
     all.remove_pod("a", "uid-other");
     assert_eq!(verdicts(&VolumeRestrictions, &user("p", &["c"]), &mut all), ["ok", "ok"]);
+}
+
+#[test]
+fn zones_and_regions_by_their_old_and_new_names() {
+    const OLD: &str = "failure-domain.beta.kubernetes.io/zone";
+    const REGION: &str = "topology.kubernetes.io/region";
+    let labels = |l: Value| json!({"metadata": {"labels": l}});
+    let mut all = cluster(&[
+        node("a", labels(json!({ZONE: "1", REGION: "r"}))),
+        node("b", labels(json!({ZONE: "1", REGION: "s"}))),
+        node("old", labels(json!({OLD: "1"}))),
+        node("bare", json!({})),
+    ]);
+    claim(&mut all, "c", bound("v"));
+    let no = "never: node(s) had no available volume zone";
+    for (places, want) in [
+        (json!({}), ["ok", "ok", "ok", "ok"]),
+        (json!({ZONE: "1"}), ["ok", "ok", no, "ok"]),
+        (json!({OLD: "1"}), ["ok", "ok", "ok", "ok"]),
+        (json!({OLD: "2"}), [no, no, no, "ok"]),
+        (json!({ZONE: "0__1"}), ["ok", "ok", no, "ok"]),
+        (json!({ZONE: "1", REGION: "s"}), [no, "ok", no, "ok"]),
+        (json!({REGION: "r"}), ["ok", no, no, "ok"]),
+    ] {
+        volume(&mut all, "v", labels(places.clone()));
+        assert_eq!(sorted(&VolumeZone, &user("p", &["c"]), &mut all), want, "{places}");
+    }
+    assert_eq!(
+        sorted(&VolumeZone, &user("p", &["unknown"]), &mut all),
+        ["ok"; 4],
+        "that is for others to say"
+    );
+}
+
+/// Verdicts in the order in which the nodes were made.
+fn sorted(plugin: &dyn crate::framework::Plugin, pod: &PodInfo, all: &mut Snapshot) -> Vec<String> {
+    let words = verdicts(plugin, pod, all);
+    let mut pairs: Vec<(u32, String)> = all.order().iter().copied().zip(words).collect();
+    pairs.sort();
+    pairs.into_iter().map(|(_, word)| word).collect()
+}
+
+#[test]
+fn volumes_of_a_driver_are_counted_once_with_those_attached_and_those_to_come() {
+    let mut all = two();
+    let csi =
+        |driver: &str, handle: &str| json!({"spec": {"csi": {"driver": driver, "volumeHandle": handle}}});
+    for n in 1..5 {
+        claim(&mut all, &format!("c{n}"), bound(&format!("v{n}")));
+        volume(&mut all, &format!("v{n}"), csi(if n == 4 { "other" } else { "x.y" }, &format!("h{n}")));
+    }
+    let limit = |n: i64| Some(BTreeMap::from([("x.y".to_string(), n)]));
+    let full = "no: node(s) exceed max volume count";
+    let words = |all: &mut Snapshot, claims: &[&str]| verdicts(&NodeVolumeLimits, &user("p", claims), all);
+    all.storage.set_limits("a".into(), limit(2));
+    assert_eq!(words(&mut all, &["c1", "c2"]), ["ok", "ok"]);
+    assert_eq!(words(&mut all, &["c1", "c2", "c3"]), [full, "ok"], "its own are counted together");
+    assert_eq!(words(&mut all, &["c1", "c2", "c4"]), ["ok", "ok"], "those of another driver apart");
+    all.add_pod("a", user("other", &["c1"]));
+    assert_eq!(words(&mut all, &["c1", "c2"]), ["ok", "ok"], "one that is there is not counted twice");
+    assert_eq!(words(&mut all, &["c2", "c3"]), [full, "ok"]);
+    // Attached, though no pod uses it any more.
+    let attachment = json!({"metadata": {"name": "t"}, "spec": {"attacher": "x.y", "nodeName": "a",
+        "source": {"persistentVolumeName": "v3"}}, "status": {"attached": true}});
+    all.storage.set_attachment("t".into(), Some(&serde_json::from_value(attachment).unwrap()));
+    assert_eq!(words(&mut all, &["c2"]), [full, "ok"]);
+    all.storage.set_attachment("t".into(), None);
+    assert_eq!(words(&mut all, &["c2"]), ["ok", "ok"]);
+    // A claim without a volume yet counts for its class's driver.
+    class(&mut all, json!({"provisioner": "x.y"}));
+    claim(&mut all, "new", json!({}));
+    assert_eq!(words(&mut all, &["new"]), ["ok", "ok"]);
+    assert_eq!(words(&mut all, &["c2", "new"]), [full, "ok"]);
+    all.storage.set_limits("a".into(), None);
+    assert_eq!(words(&mut all, &["c1", "c2", "c3", "new"]), ["ok", "ok"], "no limit is known");
+}
+
+#[test]
+fn disks_that_only_readers_share() {
+    let mut all = two();
+    let iscsi = |name, ro: bool| {
+        pod(
+            name,
+            json!({"volumes": [{"name": "d", "iscsi": {"iqn": "q", "lun": 0, "targetPortal": "t", "readOnly": ro}}]}),
+        )
+    };
+    let rbd = |name, pool: Value, monitor: &str, ro: bool| {
+        let mut disk = json!({"image": "i", "monitors": [monitor, "shared"], "readOnly": ro});
+        merge(&mut disk, json!({"pool": pool}));
+        pod(name, json!({"volumes": [{"name": "d", "rbd": disk}]}))
+    };
+    all.add_pod("a", iscsi("target", true));
+    all.add_pod("b", rbd("image", json!("rbd"), "m", true));
+    let taken = "no: node(s) had no available disk";
+    for (p, want) in [
+        (iscsi("p", true), ["ok", "ok"]),
+        (iscsi("p", false), [taken, "ok"]),
+        (rbd("p", json!("rbd"), "n", false), ["ok", taken]),
+        (rbd("p", json!(null), "n", false), ["ok", taken]),
+        (rbd("p", json!("rbd"), "n", true), ["ok", "ok"]),
+        (rbd("p", json!("pool"), "n", false), ["ok", "ok"]),
+    ] {
+        assert_eq!(verdicts(&VolumeRestrictions, &p, &mut all), want);
+    }
+}
+
+#[test]
+fn a_claim_for_one_pod_is_its_namespaces_and_can_be_had_by_pushing_its_user_away() {
+    let mut all = two();
+    claim(&mut all, "c", json!({"spec": {"accessModes": ["ReadWriteOncePod"]}}));
+    let with = |name: &str, namespace: &str, priority: i32| {
+        let volumes = json!([{"name": "c", "persistentVolumeClaim": {"claimName": "c"}}]);
+        pod_with(
+            name,
+            json!({"metadata": {"namespace": namespace}, "spec": {"priority": priority, "volumes": volumes}}),
+        )
+    };
+    all.add_pod("a", with("elsewhere", "other", 0));
+    assert_eq!(verdicts(&VolumeRestrictions, &with("p", "ns", 0), &mut all), ["ok", "ok"]);
+    all.add_pod("b", with("holder", "ns", 0));
+    let mut profile = crate::plugins::default_profile();
+    profile.filters.retain(|p| p.name() == "VolumeRestrictions");
+    let high = with("high", "ns", 5);
+    let found = profile.find(&high, &mut all, 0, false);
+    assert!(found.feasible.is_empty());
+    let candidates = candidates(&high, &all, &found, Default::default(), 0).unwrap();
+    let names: Vec<_> = candidates.iter().map(|c| (c.node.as_str(), c.victims[0].name.as_str())).collect();
+    assert_eq!(names, [("b", "holder")], "on the other node nobody holds it");
 }
