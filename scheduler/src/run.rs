@@ -44,7 +44,7 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
     let path = path.context("no --kubeconfig is given")?;
     let fence = Fence::default();
     let (client, direct) = daemon::client::fenced_direct(&path, "kube-scheduler", &fence).await?;
-    let tasks = Tasks::new(token.clone());
+    let tasks = Tasks::new(token.child_token());
     let (health, metrics) = (Health::new(), Metrics::new());
     // The port is held until the lease is released: the identity in the lease rests on it.
     let closing = CancellationToken::new();
@@ -67,12 +67,14 @@ pub async fn run(mut flags: Flags, token: CancellationToken) -> Result<()> {
         control::lead(elector, &tasks, &health, DRAIN, start).await
     } else {
         begin(&tasks, &caches, scheduler);
-        token.cancelled().await;
+        tasks.token().cancelled().await;
         Ok(())
     };
+    let asked = token.is_cancelled();
     closing.cancel();
     token.cancel();
     tasks.drain(DRAIN).await;
+    anyhow::ensure!(asked || outcome.is_err(), "a task failed");
     outcome
 }
 
