@@ -61,7 +61,7 @@ pub async fn word(line: &Line, subject: Subject) -> Answer {
         Subject::LabNode => return local::lab_nodes(line.value("name")),
         Subject::Name(_) if !line.words.is_empty() => return Answer::nothing(),
         Subject::Permission if line.words.is_empty() => {
-            return Answer::values(objects::VERBS.iter().copied());
+            return Answer::values(coxctl_kit::rbac::VERBS.iter().copied());
         }
         Subject::Copy if pods::is_path(line) => return Answer::default().directed(Directive::NO_SPACE),
         _ => {}

@@ -6,23 +6,6 @@ use crate::{Answer, Directive};
 
 /// Names are all that is wanted of objects.
 const METADATA: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-/// What may be asked for by `auth can-i`.
-pub const VERBS: &[&str] = &[
-    "get",
-    "list",
-    "watch",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "deletecollection",
-    "use",
-    "bind",
-    "escalate",
-    "impersonate",
-    "proxy",
-];
-
 /// `TYPE NAME...` and `TYPE/NAME...`, given what stands there already.
 pub async fn named(
     cluster: &Cluster,

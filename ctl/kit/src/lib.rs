@@ -17,6 +17,7 @@ pub mod kubeconfig;
 pub mod out;
 pub mod pick;
 pub mod print;
+pub mod rbac;
 mod reach;
 pub mod usage;
 pub mod verbs;

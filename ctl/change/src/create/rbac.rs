@@ -1,28 +1,11 @@
 //! Generators of roles and bindings.
 
 use anyhow::{Result, bail};
+use coxctl_kit::rbac::{URL_VERBS, is_resource_verb};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-const VERBS: [&str; 13] = [
-    "get",
-    "delete",
-    "list",
-    "create",
-    "update",
-    "patch",
-    "watch",
-    "proxy",
-    "deletecollection",
-    "use",
-    "bind",
-    "escalate",
-    "impersonate",
-];
-const OTHER_VERBS: [&str; 4] = ["*", "approve", "sign", "attest"];
-const URL_VERBS: [&str; 8] = ["get", "put", "post", "head", "options", "delete", "patch", "*"];
-
 /// Flags of `create role` and, with more, of `create clusterrole`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Rules {
@@ -105,7 +88,7 @@ impl Rules {
         if wanted(&self.resource).iter().any(|w| w.resource.is_empty()) {
             bail!("resource must be specified if apiGroup/subresource specified");
         }
-        let known = |verb: &&String| VERBS.contains(&verb.as_str()) || OTHER_VERBS.contains(&verb.as_str());
+        let known = |verb: &&String| is_resource_verb(verb);
         let strange = verbs(&self.verb).into_iter().filter(|verb| !known(&verb));
         Ok(strange.map(|verb| format!("Warning: '{verb}' is not a standard resource verb")).collect())
     }

@@ -1,31 +1,13 @@
 //! `auth can-i`: asks the server whether an action is allowed.
 
 use coxctl_kit::print::tab::TabWriter;
+use coxctl_kit::rbac;
 use coxctl_kit::{Call, Cluster, Error, Globals, Result, out};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{CanIArgs, rules};
 
-const VERBS: &[&str] = &[
-    "*",
-    "get",
-    "list",
-    "watch",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "deletecollection",
-    "use",
-    "bind",
-    "impersonate",
-    "approve",
-    "sign",
-    "escalate",
-    "attest",
-];
-const PATH_VERBS: &[&str] = &["get", "put", "post", "head", "options", "delete", "patch", "*"];
 const HOW: &str = "you must specify two arguments: verb resource or verb resource/resourceName.\nSee 'coxctl auth can-i -h' for help and examples.";
 
 pub async fn run(args: &CanIArgs, globals: &Globals) -> Result<i32> {
@@ -75,7 +57,7 @@ fn path_question(args: &CanIArgs, verb: &str, path: &str) -> Result<Value> {
     if args.subresource.is_some() {
         return Err(Error::message("--subresource can not be used with NonResourceURL"));
     }
-    if !PATH_VERBS.contains(&verb) {
+    if !rbac::URL_VERBS.contains(&verb) {
         warn(&format!("verb '{verb}' is not a known verb"));
     }
     Ok(json!({"nonResourceAttributes": {"path": path, "verb": verb}}))
@@ -92,7 +74,8 @@ async fn resource_question(args: &CanIArgs, cluster: &Cluster, verb: &str, what:
         let of = if kind.group.is_empty() { String::new() } else { format!(" in group '{}'", kind.group) };
         warn(&format!("resource '{}' is not namespace scoped{of}", kind.plural));
     }
-    if !VERBS.contains(&verb) {
+    // kubectl does not know this one here, though it does in roles.
+    if verb == "proxy" || !rbac::is_resource_verb(verb) {
         warn(&format!("verb '{verb}' is not a known verb"));
     }
     let namespace = if args.all_namespaces { "" } else { cluster.namespace.as_str() };
