@@ -8,6 +8,9 @@ use std::time::Duration;
 use control::Queue;
 use control::runner::Outcome;
 
+/// Always the same, so that a seed always makes the same history.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// Works on the next key that is due, as the runner does. False if there is none.
 pub async fn work<K, Fut>(queue: &Queue<K>, sync: impl FnOnce(K) -> Fut) -> bool
 where
@@ -20,7 +23,7 @@ where
             queue.forget(&key);
             again.into_iter().for_each(|wait| queue.add_after(key.clone(), wait));
         }
-        Err(_) => queue.add_rate_limited(key.clone()),
+        Err(_) => queue.add_after(key.clone(), RETRY),
     }
     queue.done(&key);
     true

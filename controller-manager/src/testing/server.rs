@@ -1,6 +1,6 @@
 //! A made-up API server for a real room.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context as Poller, Poll};
 
 use clap::Parser;
@@ -88,13 +88,17 @@ impl<S: Server> tower::Service<Request<Body>> for Connection<S> {
     }
 }
 
+/// As without any flags.
+static CONFIG: LazyLock<Arc<crate::Config>> =
+    LazyLock::new(|| Arc::new(crate::Config::parse_from(["kube-controller-manager"])));
+
 /// A manager's context that talks to the server, with no caches but those a room opens itself.
 pub fn context<S: Server>(server: &Arc<Mutex<S>>, name: &'static str) -> Context {
     let client = kube::Client::new(Connection(server.clone()), "default");
     let tasks = Tasks::new(CancellationToken::new());
     Context {
         name,
-        config: Arc::new(crate::Config::parse_from(["kube-controller-manager"])),
+        config: CONFIG.clone(),
         caches: Caches::new(client.clone(), tasks.clone()),
         root: client.clone(),
         writer: Writer::new(client),

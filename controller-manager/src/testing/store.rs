@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use control::Cache;
 use kube::Resource;
 use kube::runtime::watcher::Event;
+use rand::Rng;
+use rand::rngs::StdRng;
 
 /// The objects by `namespace/name`, and all that ever happened to them.
 pub struct Store<T> {
@@ -49,12 +51,15 @@ impl<T: Resource<DynamicType = ()> + Clone> Store<T> {
 pub struct View<T> {
     pub cache: Cache<T>,
     at: usize,
+    /// How slow it is: it moves every so many times.
+    pace: u32,
 }
 
 impl<T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> View<T> {
-    /// An empty cache.
-    pub fn new() -> Self {
-        Self { cache: Cache::detached(), at: 0 }
+    /// An empty cache of any pace.
+    pub fn new(rng: &mut StdRng) -> Self {
+        let pace = [1, 1, 3, 8][rng.random_range(0..4)];
+        Self { cache: Cache::detached(), at: 0, pace }
     }
 
     /// Lists anew: what happened in between is not told one by one.
@@ -65,9 +70,20 @@ impl<T: Resource<DynamicType = ()> + Clone + Send + Sync + 'static> View<T> {
         self.at = store.len();
     }
 
-    /// Takes at most so much news.
-    pub fn follow(&mut self, store: &Store<T>, most: usize) {
-        let end = store.len().min(self.at.saturating_add(most));
+    /// Takes some news, or none.
+    pub fn drift(&mut self, store: &Store<T>, rng: &mut StdRng) {
+        if rng.random_range(0..self.pace) == 0 {
+            self.take(store, rng.random_range(0..5));
+        }
+    }
+
+    /// Takes all news.
+    pub fn follow(&mut self, store: &Store<T>) {
+        self.take(store, store.len());
+    }
+
+    fn take(&mut self, store: &Store<T>, most: usize) {
+        let end = store.len().min(self.at + most);
         store.log[self.at..end].iter().for_each(|e| self.cache.take(e.clone(), None));
         self.at = end;
     }

@@ -2,6 +2,8 @@
 
 mod plan;
 mod scale;
+#[cfg(test)]
+mod simulation;
 
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ struct Room {
     budgets: Cache<PodDisruptionBudget>,
     pods: Cache<Pod>,
     scales: Scales,
+    /// What time it is.
+    now: fn() -> Timestamp,
 }
 
 /// Starts the controller.
@@ -33,6 +37,7 @@ pub fn start(context: Context) {
         budgets: context.caches.of(),
         pods: context.pods(),
         scales: Scales::new(&context),
+        now: Timestamp::now,
         context: context.clone(),
     });
     let (queue, stale) = (Queue::new(), Queue::new());
@@ -51,7 +56,13 @@ pub fn start(context: Context) {
 fn wake(room: &Arc<Room>, queue: &Queue<Key>, stale: &Queue<Key>) {
     let q = queue.clone();
     room.budgets.handle(move |event| q.add(event.key.clone()));
-    let (q, s, budgets) = (queue.clone(), stale.clone(), room.budgets.clone());
+    let (q, budgets) = (queue.clone(), room.budgets.clone());
+    room.scales.handle(move |namespace| {
+        let budgets = budgets.by_namespace(namespace);
+        let concerned = budgets.iter().filter(|b| b.spec.as_ref().is_some_and(needs_scale));
+        concerned.for_each(|b| q.add(Key::of(&**b)));
+    });
+    let (q, s, budgets, now) = (queue.clone(), stale.clone(), room.budgets.clone(), room.now);
     room.pods.handle(move |event| {
         for budget in
             event.object().map(|p| budgets.by_namespace(namespace(&p.metadata))).into_iter().flatten()
@@ -60,7 +71,7 @@ fn wake(room: &Arc<Room>, queue: &Queue<Key>, stale: &Queue<Key>) {
                 q.add(Key::of(&*budget));
             }
         }
-        if let Some(wait) = event.new.as_ref().and_then(|p| stale_in(p, Timestamp::now())) {
+        if let Some(wait) = event.new.as_ref().and_then(|p| stale_in(p, now())) {
             s.add_after(event.key.clone(), wait);
         }
     });
@@ -79,7 +90,7 @@ impl Room {
             // Evictions write the status too: it is looked at anew with theirs.
             Err(error) if error.downcast_ref::<Failure>().is_some_and(Failure::conflict) => Err(error),
             Err(error) => {
-                self.write(&budget, failed(&budget, &error.to_string(), Timestamp::now())).await?;
+                self.write(&budget, failed(&budget, &error.to_string(), (self.now)())).await?;
                 Err(error)
             }
             Ok(again) => Ok(again),
@@ -89,6 +100,8 @@ impl Room {
     async fn reckon(&self, budget: &PodDisruptionBudget) -> Outcome {
         let Some(spec) = &budget.spec else { return Ok(None) };
         let recorder = &self.context.recorder;
+        // Asked before the pods are read.
+        let whole = control::cache::version_of(budget).is_some_and(|v| v <= self.pods.resource_version());
         let pods = self.pods.by_namespace(namespace(&budget.metadata));
         let pods: Vec<&Pod> = pods.iter().map(|p| &**p).filter(|p| covers(budget, p)).collect();
         if pods.is_empty() {
@@ -104,8 +117,8 @@ impl Room {
             let message = format!("Failed to calculate the number of expected pods: {error}");
             recorder.warning(&reference(budget), "CalculateExpectedPodCountFailed", message);
         })?;
-        let now = Timestamp::now();
-        let disrupted = disrupted(budget, &pods, now);
+        let now = (self.now)();
+        let disrupted = disrupted(budget, &pods, whole, now);
         for pod in &disrupted.stayed {
             let (ns, name) = (namespace(&budget.metadata), name(&budget.metadata));
             let message = format!("Pod was expected by PDB {ns}/{name} to be deleted but it wasn't");
@@ -147,7 +160,7 @@ impl Room {
     /// Takes a mark of disruption back that nothing followed.
     async fn sync_mark(&self, key: Key) -> Outcome {
         let Some(pod) = self.pods.get_key(&key) else { return Ok(None) };
-        let now = Timestamp::now();
+        let now = (self.now)();
         match stale_in(&pod, now) {
             Some(wait) if wait.is_zero() => {}
             other => return Ok(other),

@@ -41,20 +41,27 @@ pub struct Disrupted<'a> {
     pub again: Option<Duration>,
 }
 
-/// Notes of evictions that still count.
-pub fn disrupted<'a>(budget: &PodDisruptionBudget, pods: &[&'a Pod], now: Timestamp) -> Disrupted<'a> {
+/// Notes of evictions that still count. Unless `whole`, the pods may be older than the budget: one that is noted and
+/// not among them may be yet to come, and must not count as healthy when it does.
+pub fn disrupted<'a>(
+    budget: &PodDisruptionBudget,
+    pods: &[&'a Pod],
+    whole: bool,
+    now: Timestamp,
+) -> Disrupted<'a> {
     let noted = budget.status.as_ref().and_then(|s| s.disrupted_pods.clone()).unwrap_or_default();
     let mut left = Disrupted::default();
-    for pod in pods.iter().filter(|p| p.metadata.deletion_timestamp.is_none()) {
-        let name = name(&pod.metadata);
-        let Some(at) = noted.get(name) else { continue };
+    for (called, at) in noted {
+        let pod = pods.iter().find(|p| name(&p.metadata) == called);
+        let counts = pod.map_or(!whole, |p| p.metadata.deletion_timestamp.is_none());
         match at.0.checked_add(PATIENCE) {
+            _ if !counts => {}
             Ok(end) if end >= now => {
                 let wait = until(end, now);
                 left.again = Some(left.again.map_or(wait, |a| a.min(wait)));
-                left.pods.insert(name.into(), at.clone());
+                left.pods.insert(called, at);
             }
-            _ => left.stayed.push(pod),
+            _ => left.stayed.extend(pod),
         }
     }
     left
@@ -194,11 +201,14 @@ mod tests {
         .map(|t| pod(t))
         .collect();
         let pods: Vec<&Pod> = pods.iter().collect();
-        let left = disrupted(&budget, &pods, now());
+        let left = disrupted(&budget, &pods, true, now());
         assert_eq!(left.pods.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(left.stayed.iter().map(|p| name(&p.metadata)).collect::<Vec<_>>(), ["b"]);
         assert_eq!(left.again, Some(Duration::from_secs(60)));
         assert_eq!(healthy(&pods, &left.pods), 2);
+        // The cache may not know yet of a pod that was evicted as soon as it was there.
+        let left = disrupted(&budget, &pods, false, now());
+        assert_eq!(left.pods.keys().collect::<Vec<_>>(), ["a", "gone"]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! How many pods the controllers of pods want to have.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use control::Cache;
+use control::{Cache, Watchable};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -29,14 +30,28 @@ pub struct Scales {
 impl Scales {
     /// Over the manager's caches, and the scale subresource of what is in none of them.
     pub fn new(context: &Context) -> Self {
-        Self {
-            controllers: context.caches.of(),
-            deployments: context.caches.of(),
-            replica_sets: context.caches.of(),
-            stateful_sets: context.caches.of(),
-            served: Served::new(context.root.clone()),
-            context: context.clone(),
-        }
+        let caches = &context.caches;
+        Self::over(context, caches.of(), caches.of(), (caches.of(), caches.of()))
+    }
+
+    /// Over caches of replica sets, deployments, and the two other kinds.
+    pub fn over(
+        context: &Context,
+        replica_sets: Cache<ReplicaSet>,
+        deployments: Cache<Deployment>,
+        (stateful_sets, controllers): (Cache<StatefulSet>, Cache<ReplicationController>),
+    ) -> Self {
+        let served = Served::new(context.root.clone());
+        Self { context: context.clone(), controllers, deployments, replica_sets, stateful_sets, served }
+    }
+
+    /// Calls `changed` with the namespace of each owner of pods that comes to want another number of them: pods alone
+    /// do not tell, for theirs may be seen before it.
+    pub fn handle(&self, changed: impl Fn(&str) + Clone + Send + Sync + 'static) {
+        tell(&self.controllers, |c| c.spec.as_ref().and_then(|s| s.replicas), changed.clone());
+        tell(&self.deployments, |d| d.spec.as_ref().and_then(|s| s.replicas), changed.clone());
+        tell(&self.replica_sets, |s| s.spec.as_ref().and_then(|s| s.replicas), changed.clone());
+        tell(&self.stateful_sets, |s| s.spec.as_ref().and_then(|s| s.replicas), changed);
     }
 
     /// The sum over the distinct controllers of the pods, and the names of pods without one.
@@ -117,6 +132,19 @@ impl Scales {
             Err(error) => Err(error).context("scale"),
         }
     }
+}
+
+fn tell<T: Watchable>(
+    cache: &Cache<T>,
+    wants: fn(&T) -> Option<i32>,
+    changed: impl Fn(&str) + Send + Sync + 'static,
+) {
+    cache.handle(move |event| {
+        let wants = |object: &Option<Arc<T>>| object.as_deref().map(wants);
+        if wants(&event.old) != wants(&event.new) {
+            changed(&event.key.namespace);
+        }
+    });
 }
 
 fn is(meta: &ObjectMeta, owner: &OwnerReference) -> bool {

@@ -1,5 +1,6 @@
 //! Who owns whom. Pure: changes go in, keys of objects to look at come out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ahash::{AHashMap, AHashSet};
@@ -35,9 +36,12 @@ pub struct Owner {
 pub struct Node {
     pub place: Place,
     pub owners: Vec<Owner>,
-    pub dependents: AHashSet<Uid>,
+    /// In an order of their own, so that the same changes lead to the same looks.
+    pub dependents: BTreeSet<Uid>,
     /// Known only from references to it.
     pub assumed: bool,
+    /// It was there and is no more, or was looked for in vain.
+    pub gone: bool,
     pub deleting: bool,
     /// Being deleted in the foreground: waiting for dependents.
     pub waiting: bool,
@@ -130,8 +134,16 @@ impl Graph {
         if before.as_ref().is_some_and(|n| n.assumed && n.place != place) {
             looks.extend(dependents.iter().cloned().map(Look::Delete));
         }
-        let node =
-            Node { place, owners: owners.clone(), dependents, assumed: false, deleting, waiting, orphaning };
+        let node = Node {
+            place,
+            owners: owners.clone(),
+            dependents,
+            assumed: false,
+            gone: false,
+            deleting,
+            waiting,
+            orphaning,
+        };
         self.nodes.insert(key.clone(), node);
         self.relink(&key, before.as_ref(), &owners, &mut looks);
         self.begun(&key, before.as_ref(), &mut looks);
@@ -168,7 +180,8 @@ impl Graph {
             // A namespaced owner elsewhere is no owner, nor is one of another kind or name.
             let elsewhere = !place.namespace.is_empty() && place.namespace != namespace;
             let differs = place.kind != owner.kind || place.name != owner.name;
-            if !node.assumed && (elsewhere || differs) {
+            // Those seen before looked for what is gone; nobody would look again for one that is seen only now.
+            if node.gone || (!node.assumed && (elsewhere || differs)) {
                 looks.push(Look::Delete(key.clone()));
             }
             return;
@@ -184,6 +197,7 @@ impl Graph {
             owners: Vec::new(),
             dependents: [key.clone()].into_iter().collect(),
             assumed: true,
+            gone: false,
             deleting: false,
             waiting: false,
             orphaning: false,
@@ -227,6 +241,7 @@ impl Graph {
             let ghost = Node {
                 owners: Vec::new(),
                 assumed: true,
+                gone: true,
                 deleting: false,
                 waiting: false,
                 orphaning: false,
@@ -240,8 +255,11 @@ impl Graph {
     /// Dependents that keep an owner in foreground deletion from going.
     pub fn blocking(&self, owner: &str) -> Vec<Uid> {
         let Some(node) = self.nodes.get(owner) else { return Vec::new() };
+        // A cluster's object can't be owned by one in a namespace: it never goes for that, and would be waited for for ever.
+        let possible = |d: &Node| node.place.namespace.is_empty() || !d.place.namespace.is_empty();
         let blocks = |uid: &&Uid| {
-            self.nodes.get(*uid).is_some_and(|d| d.owners.iter().any(|o| *o.uid == *owner && o.block))
+            let names = |d: &Node| d.owners.iter().any(|o| *o.uid == *owner && o.block);
+            self.nodes.get(*uid).is_some_and(|d| possible(d) && names(d))
         };
         node.dependents.iter().filter(blocks).cloned().collect()
     }
@@ -322,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn a_dependent_seen_after_its_owner_went_is_looked_at_too() {
+        let mut g = Graph::default();
+        see(&mut g, "rs");
+        see(&mut g, "a owner=rs");
+        g.remove("rs");
+        assert_eq!(see(&mut g, "b owner=rs"), ["delete? b"]);
+        assert!(see(&mut g, "rs").is_empty());
+        assert!(see(&mut g, "c owner=rs").is_empty(), "it is back");
+    }
+
+    #[test]
     fn the_foreground_waits_for_what_blocks() {
         let mut g = Graph::default();
         see(&mut g, "rs");
@@ -332,6 +361,16 @@ mod tests {
         assert_eq!(see(&mut g, "a owner=rs"), ["delete? rs"]);
         assert!(g.blocking("rs").is_empty());
         assert_eq!(show(g.remove("b")), ["delete? rs"]);
+    }
+
+    #[test]
+    fn what_cannot_be_owned_is_not_waited_for() {
+        let mut g = Graph::default();
+        see(&mut g, "rs deleting=foregroundDeletion");
+        see(&mut g, "near owner!=rs");
+        see(&mut g, "elsewhere ns=other owner!=rs");
+        see(&mut g, "cluster ns= owner!=rs");
+        assert_eq!(g.blocking("rs"), ["elsewhere".into(), "near".into()]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 mod graph;
 mod monitors;
+#[cfg(test)]
+mod simulation;
 mod work;
 
 pub use monitors::start;

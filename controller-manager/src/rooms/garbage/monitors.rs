@@ -179,6 +179,36 @@ fn definition(kind: &Kind) -> bool {
     matches!(kind.plural.as_ref(), "customresourcedefinitions" | "apiservices")
 }
 
+/// Takes news of a kind into the graph. `listed` are the objects a listing under way has shown; what it does not show
+/// is gone.
+pub(super) fn heed(
+    graph: &mut Graph,
+    (api_version, kind): (&str, &str),
+    listed: &mut Option<HashSet<String>>,
+    event: watcher::Event<PartialObjectMeta<DynamicObject>>,
+) -> Vec<Look> {
+    match event {
+        watcher::Event::Init => {
+            *listed = Some(HashSet::new());
+            Vec::new()
+        }
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+            if let (Some(listed), Some(uid)) = (listed.as_mut(), &object.metadata.uid) {
+                listed.insert(uid.clone());
+            }
+            graph.upsert(api_version, kind, &object.metadata)
+        }
+        watcher::Event::Delete(object) => graph.remove(object.metadata.uid.as_deref().unwrap_or_default()),
+        watcher::Event::InitDone => {
+            let seen = listed.take().unwrap_or_default();
+            let all = graph.of_kind(api_version, kind);
+            let mut gone: Vec<_> = all.filter(|u| !seen.contains(&***u)).cloned().collect();
+            gone.sort_unstable();
+            gone.iter().flat_map(|uid| graph.remove(uid)).collect()
+        }
+    }
+}
+
 async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sender<bool>) {
     let dynamic = kind.dynamic();
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(context.root.clone(), &dynamic);
@@ -188,7 +218,8 @@ async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sen
     let mut listed: Option<HashSet<String>> = None;
     let api_version = kind.api_version();
     while let Some(event) = stream.next().await {
-        let looks = match event {
+        let event = match event {
+            Ok(event) => event,
             Err(error) => {
                 tracing::debug!(kind = %kind.kind, %error, "metadata watch failed");
                 tokio::time::sleep(backoff.next_wait()).await;
@@ -197,31 +228,11 @@ async fn follow(context: Context, shared: Shared, kind: Kind, synced: watch::Sen
                 }
                 continue;
             }
-            Ok(watcher::Event::Init) => {
-                listed = Some(HashSet::new());
-                Vec::new()
-            }
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                if let (Some(listed), Some(uid)) = (listed.as_mut(), &object.metadata.uid) {
-                    listed.insert(uid.clone());
-                }
-                shared.graph.lock().upsert(&api_version, &kind.kind, &object.metadata)
-            }
-            Ok(watcher::Event::Delete(object)) => {
-                shared.graph.lock().remove(object.metadata.uid.as_deref().unwrap_or_default())
-            }
-            Ok(watcher::Event::InitDone) => {
-                let seen = listed.take().unwrap_or_default();
-                synced.send_replace(true);
-                let mut graph = shared.graph.lock();
-                let gone: Vec<_> = graph
-                    .of_kind(&api_version, &kind.kind)
-                    .filter(|u| !seen.contains(&***u))
-                    .cloned()
-                    .collect();
-                gone.iter().flat_map(|uid| graph.remove(uid)).collect()
-            }
         };
+        if matches!(event, watcher::Event::InitDone) {
+            synced.send_replace(true);
+        }
+        let looks = heed(&mut shared.graph.lock(), (&api_version, &kind.kind), &mut listed, event);
         backoff.reset();
         if definition(&kind) && *synced.borrow() {
             shared.rediscover.notify_one();

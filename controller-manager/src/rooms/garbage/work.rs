@@ -92,7 +92,9 @@ impl Worker {
         }
         let resource = self.resource(&node.place.api_version, &node.place.kind)?;
         if resource.namespaced && node.place.namespace.is_empty() {
-            // A cluster-scoped object names a namespaced owner: nothing follows from that.
+            // A cluster-scoped object names a namespaced owner: nothing follows from that for itself, but others may
+            // have named the owner as it should be.
+            self.forget(uid_);
             return Ok(());
         }
         let live = self.live(&resource, &node.place.namespace, &node.place.name).await?;
@@ -113,9 +115,14 @@ impl Worker {
     fn vanished(&self, uid: &Uid, node: &Node) -> Result<()> {
         let place = &node.place;
         self.remember_absent(&place.api_version, &place.kind, &place.namespace, &place.name, uid);
-        let looks = self.shared.graph.lock().remove(uid);
-        looks.into_iter().for_each(|l| self.shared.queue.add(l));
+        self.forget(uid);
         Ok(())
+    }
+
+    /// Has all looked at that name an owner as theirs.
+    fn forget(&self, owner: &Uid) {
+        let looks = self.shared.graph.lock().remove(owner);
+        looks.into_iter().for_each(|l| self.shared.queue.add(l));
     }
 
     fn remember_absent(&self, api_version: &str, kind: &str, namespace: &str, name: &str, uid: &str) {
@@ -164,7 +171,7 @@ impl Worker {
             .into_iter()
             .map(|r| OwnerReference { block_owner_deletion: Some(false), ..r })
             .collect();
-        let body = json!({"metadata": {"ownerReferences": freed}});
+        let body = json!({"metadata": {"ownerReferences": freed, "resourceVersion": meta.resource_version}});
         self.patch(resource, meta, body, "stop blocking owners").await
     }
 
@@ -271,6 +278,11 @@ impl Worker {
             .await?
             .filter(|m| uid(m) == &**uid_)
         {
+            // Those that have been seen meanwhile are let go too.
+            Some(_) if self.node(uid_).is_some_and(|n| !n.dependents.is_subset(&node.dependents)) => {
+                self.shared.queue.add(Look::Orphan(uid_.clone()));
+                Ok(())
+            }
             Some(meta) => self.remove_finalizer(&resource, &meta, ORPHAN).await,
             None => Ok(()),
         }

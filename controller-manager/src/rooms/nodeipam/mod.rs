@@ -1,6 +1,7 @@
 //! Pod CIDRs for nodes, from the cluster's.
 
 mod blocks;
+mod instruments;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::Config;
 use crate::kit::write::Format;
 use crate::kit::{Context, Write};
 use blocks::Blocks;
+use instruments::Instruments;
 
 struct Room {
     context: Context,
@@ -40,7 +42,7 @@ pub fn start(context: Context) {
         tracing::info!("node CIDRs are not allocated here");
         return;
     }
-    let blocks = match blocks_of(&context.config) {
+    let blocks = match blocks_of(&context.config, &Instruments::new(&context.metrics)) {
         Ok(blocks) => blocks,
         Err(error) => return tracing::error!(error = format!("{error:#}"), "node CIDRs cannot be allocated"),
     };
@@ -69,7 +71,7 @@ pub fn start(context: Context) {
     });
 }
 
-fn blocks_of(config: &Config) -> Result<Vec<Blocks>> {
+fn blocks_of(config: &Config, instruments: &Instruments) -> Result<Vec<Blocks>> {
     let services: Vec<IpNet> = parse(&config.service_cluster_ip_range)?;
     let make = |cidr: IpNet| {
         let (own, default) = match cidr {
@@ -82,7 +84,7 @@ fn blocks_of(config: &Config) -> Result<Vec<Blocks>> {
             0
         };
         let mask = [own, common, default].into_iter().find(|m| *m != 0).unwrap_or(default);
-        let mut blocks = Blocks::new(cidr, mask)?;
+        let mut blocks = Blocks::new(cidr, mask)?.counted(instruments);
         services.iter().for_each(|s| blocks.occupy(s));
         Ok(blocks)
     };

@@ -5,6 +5,8 @@
 
 mod count;
 mod plan;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -40,20 +42,18 @@ struct Room {
     counter: Counter,
     /// The newest version of a quota in which more of a resource was charged.
     charged: Mutex<HashMap<Key, HashMap<Of, u64>>>,
+    /// What time it is.
+    now: fn() -> Timestamp,
 }
 
 /// Starts the controller.
 pub fn start(context: Context) {
-    let quotas: Cache<ResourceQuota> = context.caches.of();
     let queue = Queue::new();
     let room = Arc::new(Room {
         pods: context.pods(),
         services: context.caches.of(),
         claims: context.caches.of(),
-        counter: Counter::new(&context, quotas.clone(), queue.clone()),
-        charged: Mutex::default(),
-        quotas,
-        context: context.clone(),
+        ..Room::new(context.clone(), context.caches.of(), &queue)
     });
     wake_on_changes(&room, &queue);
     recount(&context, room.quotas.clone(), queue.clone());
@@ -129,6 +129,20 @@ fn values<T: Resource + Serialize + Clone + fmt::Debug>(objects: Vec<Arc<T>>) ->
 }
 
 impl Room {
+    /// A room that remembers nothing yet, with caches of its own that nobody fills.
+    fn new(context: Context, quotas: Cache<ResourceQuota>, queue: &Queue<Key>) -> Self {
+        Self {
+            pods: Cache::detached(),
+            services: Cache::detached(),
+            claims: Cache::detached(),
+            counter: Counter::new(&context, quotas.clone(), queue.clone()),
+            charged: Mutex::default(),
+            now: Timestamp::now,
+            quotas,
+            context,
+        }
+    }
+
     async fn sync(&self, key: Key) -> Outcome {
         let Some(quota) = self.quotas.get_key(&key) else {
             return Ok(None);
@@ -171,7 +185,7 @@ impl Room {
         let scoped = quota.spec.as_ref().is_some_and(|s| s.scopes.is_some() || s.scope_selector.is_some());
         let mut used = Amounts::new();
         for (of, look) in resources(&hard, scoped) {
-            let count = |objects: &[Value]| sum(&spec, &hard, &of, objects, Timestamp::now());
+            let count = |objects: &[Value]| sum(&spec, &hard, &of, objects, (self.now)());
             let counted = match self.cached(&of, &key.namespace) {
                 Some((version, objects)) => {
                     let shown = count(&objects);

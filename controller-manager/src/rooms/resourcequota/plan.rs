@@ -62,11 +62,12 @@ fn told(quota: &ResourceQuota) -> Texts {
     quota.status.as_ref().and_then(|s| s.used.clone()).unwrap_or_default()
 }
 
-/// Whether less was counted of anything than the quota says is used.
+/// Whether less was counted of anything than the quota says is used, or it does not say: a first count that is too low
+/// would let too much in.
 pub fn less(quota: &ResourceQuota, counted: &Amounts) -> bool {
     let told = told(quota);
     let was = |name: &String| told.get(name).and_then(|text| Quantity::parse(&text.0).ok());
-    counted.iter().any(|(name, amount)| was(name).is_some_and(|was| was > *amount))
+    counted.iter().any(|(name, amount)| was(name).is_none_or(|was| was > *amount))
 }
 
 /// The resources of which more is used than in the version before.

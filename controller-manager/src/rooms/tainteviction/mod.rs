@@ -1,5 +1,8 @@
 //! Pods that do not tolerate a NoExecute taint of their node, or not for ever, are deleted.
 
+#[cfg(test)]
+mod simulation;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
 
-use crate::kit::meta::{created, until};
+use crate::kit::meta::{created, uid, until};
 use crate::kit::write::Format;
 use crate::kit::{Context, Write, pods};
 
@@ -25,34 +28,29 @@ struct Room {
     context: Context,
     nodes: Cache<Node>,
     pods: Cache<Pod>,
-    /// When pods that may stay a while will go.
-    doomed: Mutex<HashMap<Key, Timestamp>>,
+    /// When pods that may stay a while will go, each with its UID.
+    doomed: Mutex<HashMap<Key, (String, Timestamp)>>,
     deletions: Counter,
     /// From the moment a pod had to go until it was deleted.
     latency: Histogram,
+    /// What time it is.
+    now: fn() -> Timestamp,
 }
 
 const LATENCIES: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0];
 
 /// Starts the controller. Keys are pods.
 pub fn start(context: Context) {
-    let room = Arc::new(Room {
-        nodes: context.nodes(),
-        pods: context.pods(),
-        doomed: Mutex::default(),
-        deletions: context.metrics.register(
-            "taint_eviction_controller_pod_deletions",
-            "Total number of Pods deleted by TaintEvictionController since its start",
-            Counter::default(),
-        ),
-        latency: context.metrics.register(
-            "taint_eviction_controller_pod_deletion_duration_seconds",
-            "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion",
-            Histogram::new(LATENCIES),
-        ),
-        context: context.clone(),
-    });
+    let room = Arc::new(Room::new(context.clone(), context.nodes(), context.pods()));
     let queue: Queue<Key> = Queue::new();
+    wake(&room, &queue);
+    context.run(Options::new("taint-eviction-controller", WORKERS), queue, move |key| {
+        let room = room.clone();
+        async move { room.sync(key).await }
+    });
+}
+
+fn wake(room: &Arc<Room>, queue: &Queue<Key>) {
     let (q, seen) = (queue.clone(), room.clone());
     room.pods.handle(move |event| {
         if event.new.is_none() {
@@ -67,10 +65,6 @@ pub fn start(context: Context) {
         if taints(&event.old) != taints(&event.new) {
             pods.by_index(pods::BY_NODE, &event.key.name).iter().for_each(|p| q.add(Key::of(&**p)));
         }
-    });
-    context.run(Options::new("taint-eviction-controller", WORKERS), queue, move |key| {
-        let room = room.clone();
-        async move { room.sync(key).await }
     });
 }
 
@@ -124,19 +118,40 @@ fn since(taints: &[Taint]) -> Option<Timestamp> {
 }
 
 impl Room {
+    /// A room that remembers nothing yet.
+    fn new(context: Context, nodes: Cache<Node>, pods: Cache<Pod>) -> Self {
+        let deletions = context.metrics.register(
+            "taint_eviction_controller_pod_deletions",
+            "Total number of Pods deleted by TaintEvictionController since its start",
+            Counter::default(),
+        );
+        let latency = context.metrics.register(
+            "taint_eviction_controller_pod_deletion_duration_seconds",
+            "Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion",
+            Histogram::new(LATENCIES),
+        );
+        Self { context, nodes, pods, doomed: Mutex::default(), deletions, latency, now: Timestamp::now }
+    }
+
     fn is_tainted(&self, node: &str) -> bool {
         self.nodes.get("", node).is_some_and(|n| !no_execute(&n).is_empty())
     }
 
     async fn sync(&self, key: Key) -> Outcome {
         let Some(pod) = self.pods.get_key(&key) else { return Ok(None) };
-        let Some(node) = pods::node(&pod).and_then(|n| self.nodes.get("", n)) else { return Ok(None) };
+        let Some(node) = pods::node(&pod).and_then(|n| self.nodes.get("", n)) else {
+            // Should it come back, its taints are new ones.
+            self.doomed.lock().remove(&key);
+            return Ok(None);
+        };
         if pod.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
         let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
-        let now = Timestamp::now();
-        let before = self.doomed.lock().get(&key).copied();
+        let now = (self.now)();
+        // Another pod may have had the name before.
+        let before =
+            self.doomed.lock().get(&key).filter(|(id, _)| id == uid(&pod.metadata)).map(|(_, at)| *at);
         match fate(&no_execute(&node), tolerations, created(&pod.metadata), now).kept(before) {
             Fate::Stays => {
                 if self.doomed.lock().remove(&key).is_some() {
@@ -146,7 +161,7 @@ impl Room {
                 Ok(None)
             }
             Fate::GoesAt(at) if at > now => {
-                self.doomed.lock().insert(key, at);
+                self.doomed.lock().insert(key, (uid(&pod.metadata).to_string(), at));
                 Ok(Some(until(at, now)))
             }
             Fate::GoesAt(at) => self.evict(&key, &pod, at).await,
@@ -154,15 +169,14 @@ impl Room {
         }
     }
 
-    /// Deletes a pod that had to go at `due`.
+    /// Deletes a pod that had to go at `due`. A time set for it stands until it is gone, should this fail.
     async fn evict(&self, key: &Key, pod: &Pod, due: Timestamp) -> Outcome {
-        self.doomed.lock().remove(key);
         let message = format!("Marking for deletion Pod {key}");
         self.context.recorder.normal(&reference(pod), "TaintManagerEviction", message);
         let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
-            "lastTransitionTime": Time(Timestamp::now()),
+            "lastTransitionTime": Time((self.now)()),
         });
         let body = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         for write in [Write::patch(pod, Format::Strategic, body).subresource("status"), Write::delete(pod)] {
@@ -172,7 +186,7 @@ impl Room {
             }
         }
         self.deletions.inc();
-        self.latency.observe(until(Timestamp::now(), due).as_secs_f64());
+        self.latency.observe(until((self.now)(), due).as_secs_f64());
         Ok(None)
     }
 }

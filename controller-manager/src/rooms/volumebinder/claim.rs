@@ -16,6 +16,9 @@ use crate::kit::storage::{
 };
 use crate::kit::{Plan, Write};
 
+/// How the note of a write begins that gives a claim the class that became the default after it was made.
+pub const RETROACTIVE: &str = "class ";
+
 /// A claim and what is around it.
 pub struct Observed<'a> {
     pub claim: &'a PersistentVolumeClaim,
@@ -80,7 +83,7 @@ fn give_class(claim: &PersistentVolumeClaim, class: &str) -> Plan {
     let mut changed = claim.clone();
     changed.spec.get_or_insert_default().storage_class_name = Some(class.into());
     let mut plan = Plan::because(format!("it names no class, and {class} is the default by now"));
-    plan.write(Write::update(&changed).note(format!("class {class}")));
+    plan.write(Write::update(&changed).note(format!("{RETROACTIVE}{class}")));
     plan
 }
 

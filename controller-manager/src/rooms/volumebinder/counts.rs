@@ -6,12 +6,42 @@ use control::{Cache, Event};
 use daemon::metrics::Metrics;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::kit::counts::{Labels, named};
 use crate::kit::meta::namespace;
 use crate::kit::storage::{claim_class, volume_class};
+
+/// Classes given to claims that were made before there was a default.
+pub struct Retroactive {
+    done: Counter,
+    failed: Counter,
+}
+
+impl Retroactive {
+    /// Adds them to a registry.
+    pub fn register(metrics: &Metrics) -> Self {
+        Self {
+            done: metrics.register(
+                "retroactive_storageclass",
+                "Total number of retroactive StorageClass assignments to persistent volume claim",
+                Counter::default(),
+            ),
+            failed: metrics.register(
+                "retroactive_storageclass_errors",
+                "Total number of failed retroactive StorageClass assignments to persistent volume claim",
+                Counter::default(),
+            ),
+        }
+    }
+
+    /// One was tried.
+    pub fn note(&self, done: bool) {
+        if done { &self.done } else { &self.failed }.inc();
+    }
+}
 
 /// Objects by labels; labels nothing has are not shown.
 #[derive(Clone, Default)]

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVo
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::Api;
 
+use super::counts::Retroactive;
 use super::{claim, volume};
 use crate::kit::meta::{annotation, name, namespace, uid};
 use crate::kit::pods::node;
@@ -54,6 +55,7 @@ struct Room {
     pods: Cache<Pod>,
     /// Own writes that the caches may not show yet.
     seen: Seen<Item>,
+    retroactive: Retroactive,
 }
 
 /// Starts the controller.
@@ -64,6 +66,7 @@ pub fn start(context: Context) {
         classes: context.caches.of(),
         pods: context.pods(),
         seen: Seen::default(),
+        retroactive: Retroactive::register(&context.metrics),
         context: context.clone(),
     });
     index(&room);
@@ -227,7 +230,11 @@ impl Room {
         for step in &plan.steps {
             match step {
                 Step::Write(write) | Step::Vanishing(write) => {
-                    let answer = match self.context.writer.send(write).await {
+                    let sent = self.context.writer.send(write).await;
+                    if write.note.starts_with(claim::RETROACTIVE) {
+                        self.retroactive.note(sent.is_ok());
+                    }
+                    let answer = match sent {
                         Err(failure) if failure.not_found() => return Ok(None),
                         other => other?,
                     };
