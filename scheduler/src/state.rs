@@ -198,8 +198,11 @@ impl State {
     fn seen_on(&mut self, pod: Arc<PodInfo>, node: &str, now: Instant) {
         let before = self.placed.get(&pod.uid).filter(|p| p.node == node).map(|p| p.pod.clone());
         match &before {
-            Some(old) if old.counts_as(&pod) => {
-                self.all.swap_pod(node, pod.clone());
+            Some(old) if old.takes_as(&pod) => {
+                match old.counts_as(&pod) {
+                    true => self.all.swap_pod(node, pod.clone()),
+                    false => self.all.recount_pod(node, pod.clone()),
+                }
                 let placed = Placed { node: node.into(), pod: pod.clone(), assumed: false };
                 self.placed.insert(pod.uid.clone(), placed);
             }

@@ -261,12 +261,12 @@ pub(crate) fn build(
     Ok(over(share(target, identity, token, user_agent)?))
 }
 
-fn over(shared: Arc<Shared>) -> kube::Client {
+pub(crate) fn over(shared: Arc<Shared>) -> kube::Client {
     let namespace = shared.target.namespace.clone();
     kube::Client::new(Service { shared }, namespace)
 }
 
-fn share(
+pub(crate) fn share(
     target: Target,
     identity: Option<Identity>,
     token: Option<Token>,

@@ -265,3 +265,181 @@ fn refusal(code: u16, text: &[u8]) -> kube::Error {
     });
     kube::Error::Api(status.boxed())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Target, over, share};
+    use crate::fence::Fence;
+    use crate::tls::ServerTls;
+    use futures::future::join_all;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::server::TlsStream;
+
+    /// The number of the connection, the path and the body.
+    type Seen = Arc<Mutex<Vec<(usize, String, String)>>>;
+
+    const CONFLICT: &str =
+        r#"{"kind":"Status","status":"Failure","message":"bound already","reason":"Conflict","code":409}"#;
+
+    /// A server whose answers are told by the path: `/201`, `/409`, `/end` closes the connection after the answer, and `/busy` is
+    /// sent away once.
+    async fn server(protocol: &'static str) -> (Target, Seen) {
+        crate::init_crypto();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target {
+            server: format!("https://{}", listener.local_addr().unwrap()).parse().unwrap(),
+            ca_pem: None,
+            insecure: true,
+            server_name: None,
+            namespace: "default".into(),
+            anonymous: Arc::default(),
+            fence: None,
+        };
+        let mut tls = (*ServerTls::self_signed("localhost").unwrap().rustls_config()).clone();
+        tls.alpn_protocols = vec![protocol.into()];
+        let (acceptor, seen) = (TlsAcceptor::from(Arc::new(tls)), Seen::default());
+        let noted = seen.clone();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, noted) = (acceptor.clone(), noted.clone());
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    match protocol {
+                        "h2" => drop(serve(stream, number, noted).await),
+                        _ => drop(serve_plainly(stream, number, noted).await),
+                    }
+                });
+            }
+        });
+        (target, seen)
+    }
+
+    async fn serve(stream: TlsStream<TcpStream>, number: usize, seen: Seen) -> Result<(), h2::Error> {
+        let mut connection = h2::server::handshake(stream).await?;
+        while let Some(request) = connection.accept().await {
+            let (request, mut respond) = request?;
+            let (head, mut body) = request.into_parts();
+            let (seen, path) = (seen.clone(), head.uri.path().to_string());
+            let ends = path == "/end";
+            tokio::spawn(async move {
+                let mut text = Vec::new();
+                while let Some(Ok(chunk)) = body.data().await {
+                    text.extend_from_slice(&chunk);
+                }
+                let before = seen.lock().iter().filter(|(_, p, _)| *p == path).count();
+                let (code, wait, words) = match path.as_str() {
+                    "/busy" if before == 0 => (429, Some("0"), ""),
+                    "/409" => (409, None, CONFLICT),
+                    "/500" => (500, None, "no JSON"),
+                    _ => (201, None, "{}"),
+                };
+                seen.lock().push((number, path, String::from_utf8(text).unwrap()));
+                let mut answer = Response::builder().status(code);
+                if let Some(wait) = wait {
+                    answer = answer.header(header::RETRY_AFTER, wait);
+                }
+                let mut sending = respond.send_response(answer.body(()).unwrap(), false).unwrap();
+                let _ = sending.send_data(Bytes::from_static(words.as_bytes()), true);
+            });
+            if ends {
+                connection.graceful_shutdown();
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve_plainly(
+        mut stream: TlsStream<TcpStream>,
+        number: usize,
+        seen: Seen,
+    ) -> std::io::Result<()> {
+        let mut text = Vec::new();
+        while !text.ends_with(b"{}") {
+            let mut some = [0; 1024];
+            let n = stream.read(&mut some).await?;
+            text.extend_from_slice(&some[..n]);
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let path = text.split(' ').nth(1).unwrap_or_default().to_string();
+        seen.lock().push((number, path, "{}".into()));
+        stream.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}").await?;
+        stream.flush().await
+    }
+
+    fn direct(target: &Target) -> Direct {
+        let shared = share(target.clone(), None, None, "test").unwrap();
+        Direct::new(over(shared.clone()), shared)
+    }
+
+    async fn post(direct: &Direct, path: &str) -> Result<(), String> {
+        let call = direct.post(path, Bytes::from_static(b"{}"));
+        let done = tokio::time::timeout(Duration::from_secs(30), call).await.expect("an answer");
+        done.map_err(|error| match error {
+            kube::Error::Api(status) => format!("{} {}", status.code, status.message),
+            other => format!("unclear: {other}"),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_posted_together_shares_a_connection_and_refusals_are_told() {
+        let (target, seen) = server("h2").await;
+        let direct = direct(&target);
+        let done = join_all(["/a", "/409", "/500", "/b"].map(|path| post(&direct, path))).await;
+        assert_eq!(done, [Ok(()), Err("409 bound already".into()), Err("500 no JSON".into()), Ok(())]);
+        let mut got = seen.lock().clone();
+        got.sort();
+        let want = ["/409", "/500", "/a", "/b"].map(|path| (0, path.to_string(), "{}".to_string()));
+        assert_eq!(got, want);
+    }
+
+    #[tokio::test]
+    async fn a_busy_server_is_asked_again() {
+        let (target, seen) = server("h2").await;
+        assert_eq!(post(&direct(&target), "/busy").await, Ok(()));
+        assert_eq!(seen.lock().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_is_replaced() {
+        let (target, seen) = server("h2").await;
+        let direct = direct(&target);
+        assert_eq!(post(&direct, "/end").await, Ok(()));
+        // Until the news of the end has come the old one may still be tried: then it is not clear what was done.
+        while seen.lock().last().is_none_or(|(number, ..)| *number == 0) {
+            let _ = post(&direct, "/a").await;
+        }
+        assert_eq!(post(&direct, "/b").await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_former_leader_writes_nothing() {
+        let (target, seen) = server("h2").await;
+        let fence = Fence::default();
+        let direct = direct(&target.fenced(&fence));
+        assert_eq!(post(&direct, "/a").await, Ok(()));
+        fence.close();
+        let refused = post(&direct, "/b").await.unwrap_err();
+        assert!(refused.contains("not the leader any more"), "{refused}");
+        assert_eq!(seen.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_without_http2_is_reached_by_the_ordinary_client() {
+        let (target, seen) = server("http/1.1").await;
+        let direct = direct(&target);
+        assert_eq!([post(&direct, "/a").await, post(&direct, "/b").await], [Ok(()), Ok(())]);
+        let paths: Vec<String> = seen.lock().iter().map(|(_, path, _)| path.clone()).collect();
+        assert_eq!(paths, ["/a", "/b"]);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_an_error() {
+        let (mut target, _) = server("h2").await;
+        target.server = "https://127.0.0.1:1".parse().unwrap();
+        assert!(post(&direct(&target), "/a").await.unwrap_err().starts_with("unclear: "));
+    }
+}

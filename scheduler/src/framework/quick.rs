@@ -7,7 +7,7 @@ use super::message::{Histogram, Refusal};
 use super::{Prepared, Reason};
 use crate::framework::Plugin;
 use crate::model::counts::{NONE, Topology};
-use crate::model::memo::Cells;
+use crate::model::memo::{Cells, Known, Lack};
 use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 
@@ -53,7 +53,7 @@ impl Test<'_> {
 
 /// A filter in short.
 pub enum Quick<'a> {
-    /// Known to have room, or the filter must be asked.
+    /// By what is known; of what is not, the filter must be asked.
     Room(Cells<'a>),
     /// Will do if it passes all tests; the first that it fails has the reason.
     Tests(SmallVec<[Test<'a>; 2]>),
@@ -63,7 +63,7 @@ pub enum Quick<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     Fits,
-    /// For the reason of the test of this number.
+    /// The number stands for the reasons.
     No(usize),
     Unknown,
 }
@@ -73,19 +73,35 @@ impl Quick<'_> {
     #[inline]
     pub fn ask(&self, slot: u32) -> Answer {
         match self {
-            Self::Room(cells) if cells.fits(slot) => Answer::Fits,
-            Self::Room(_) => Answer::Unknown,
+            Self::Room(cells) => match cells.known(slot) {
+                Some(Known::Fits { .. }) => Answer::Fits,
+                Some(Known::Lacks(lack)) => Answer::No(usize::from(lack.0)),
+                None => Answer::Unknown,
+            },
             Self::Tests(tests) => tests.iter().position(|t| !t.passes(slot)).map_or(Answer::Fits, Answer::No),
         }
     }
 
-    /// A test by its number.
-    pub fn test(&self, number: usize) -> Option<&Test<'_>> {
+    /// Whether nothing that leaves the node would help, by the number of an answer.
+    #[inline]
+    pub fn never(&self, number: usize) -> bool {
         match self {
-            Self::Room(_) => None,
-            Self::Tests(tests) => tests.get(number),
+            Self::Room(_) => lack(number).never(),
+            Self::Tests(tests) => tests.get(number).is_some_and(|t| t.never),
         }
     }
+
+    /// In words, by the number of an answer.
+    pub fn reasons(&self, number: usize) -> SmallVec<[&'static str; 4]> {
+        match self {
+            Self::Room(_) => lack(number).words().collect(),
+            Self::Tests(tests) => tests.get(number).iter().map(|t| t.reason).collect(),
+        }
+    }
+}
+
+fn lack(number: usize) -> Lack {
+    Lack(u8::try_from(number).unwrap_or_default())
 }
 
 /// A plugin on its way along the nodes, with its short answers and how often each test refused.
@@ -93,6 +109,7 @@ pub struct Walker<'a> {
     pub plugin: &'a dyn Plugin,
     pub prepared: &'a Prepared,
     quick: Option<Quick<'a>>,
+    /// How often, by the number of the answer.
     refused: SmallVec<[usize; 2]>,
 }
 
@@ -120,7 +137,7 @@ impl<'a> Walker<'a> {
                     self.refused.resize(number + 1, 0);
                 }
                 self.refused[number] += 1;
-                Some(Err(quick.test(number).is_some_and(|t| t.never)))
+                Some(Err(quick.never(number)))
             }
         }
     }
@@ -129,8 +146,8 @@ impl<'a> Walker<'a> {
     pub fn tell(&self, reasons: &mut Histogram, refusal: &mut Refusal) {
         for (number, nodes) in self.refused.iter().enumerate().filter(|(_, n)| **n > 0) {
             refusal.plugins.insert(self.plugin.name());
-            if let Some(test) = self.quick.as_ref().and_then(|q| q.test(number)) {
-                reasons.add_many(Reason::Text(test.reason), *nodes);
+            for reason in self.quick.iter().flat_map(|q| q.reasons(number)) {
+                reasons.add_many(Reason::Text(reason), *nodes);
             }
         }
     }

@@ -7,9 +7,44 @@ use super::pod::PodInfo;
 
 /// So many different requests are remembered at once; the one unused longest goes first.
 const ROWS: usize = 8;
-/// Marks of a cell, above the two scores of eight bits each.
+/// Marks of a cell, above two numbers of eight bits each: the scores of a node with room, or what one without lacks.
 const KNOWN: u32 = 1 << 16;
 const FITS: u32 = 1 << 17;
+
+/// What a node lacks for a request, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lack(pub u8);
+
+impl Lack {
+    /// Room for one more pod.
+    pub const PODS: u8 = 1;
+    pub const CPU: u8 = 2;
+    pub const MEMORY: u8 = 4;
+    pub const EPHEMERAL: u8 = 8;
+    /// More than the whole node offers is asked for.
+    pub const NEVER: u8 = 16;
+
+    /// Nothing.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Nothing that leaves the node would help.
+    pub fn never(self) -> bool {
+        self.0 & Self::NEVER != 0
+    }
+
+    /// In words.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        const WORDS: [(u8, &str); 4] = [
+            (Lack::PODS, "Too many pods"),
+            (Lack::CPU, "Insufficient cpu"),
+            (Lack::MEMORY, "Insufficient memory"),
+            (Lack::EPHEMERAL, "Insufficient ephemeral-storage"),
+        ];
+        WORDS.into_iter().filter(move |(bit, _)| self.0 & bit != 0).map(|(_, words)| words)
+    }
+}
 
 /// What a pod asks for, if that is nothing but the usual resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,33 +72,35 @@ impl Ask {
 
 /// What holds of one node for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// There is room.
-    pub fits: bool,
-    /// The score of little use of CPU and memory; only where there is room.
-    pub least: u8,
-    /// The score of even use of both; only where there is room.
-    pub even: u8,
+pub enum Known {
+    /// There is room. With the scores of little use of CPU and memory, and of even use of both.
+    Fits { least: u8, even: u8 },
+    /// There is none.
+    Lacks(Lack),
 }
 
 impl Known {
-    /// There is no room.
-    pub const FULL: Self = Self { fits: false, least: 0, even: 0 };
-
     /// There is room; scores are 0 to 100.
     pub fn fitting(least: i64, even: i64) -> Self {
         let score = |s: i64| u8::try_from(s.max(0)).unwrap_or(u8::MAX);
-        Self { fits: true, least: score(least), even: score(even) }
+        Self::Fits { least: score(least), even: score(even) }
     }
 
     fn pack(self) -> u32 {
-        let fits = if self.fits { FITS } else { 0 };
-        KNOWN | fits | u32::from(self.least) << 8 | u32::from(self.even)
+        match self {
+            Self::Fits { least, even } => KNOWN | FITS | u32::from(least) << 8 | u32::from(even),
+            Self::Lacks(lack) => KNOWN | u32::from(lack.0),
+        }
     }
 
+    #[inline]
     fn unpack(cell: u32) -> Option<Self> {
-        let [even, least, _, _] = cell.to_le_bytes();
-        (cell & KNOWN != 0).then_some(Self { fits: cell & FITS != 0, least, even })
+        let [low, high, _, _] = cell.to_le_bytes();
+        match (cell & KNOWN != 0, cell & FITS != 0) {
+            (false, _) => None,
+            (true, true) => Some(Self::Fits { least: high, even: low }),
+            (true, false) => Some(Self::Lacks(Lack(low))),
+        }
     }
 }
 
@@ -79,12 +116,6 @@ pub struct Place {
 pub struct Cells<'a>(&'a [AtomicU32]);
 
 impl Cells<'_> {
-    /// Whether the node in this slot is known to have room.
-    #[inline]
-    pub fn fits(&self, slot: u32) -> bool {
-        self.0.get(slot as usize).is_some_and(|c| c.load(Ordering::Relaxed) & FITS != 0)
-    }
-
     /// What is known of the node in this slot.
     #[inline]
     pub fn known(&self, slot: u32) -> Option<Known> {
@@ -183,7 +214,8 @@ mod tests {
         Ask { cpu, ..Ask::of(&cpu_pod("p", "1")).unwrap() }
     }
 
-    const GOOD: Known = Known { fits: true, least: 100, even: 75 };
+    const GOOD: Known = Known::Fits { least: 100, even: 75 };
+    const FULL: Known = Known::Lacks(Lack(Lack::CPU | Lack::NEVER));
 
     #[test]
     fn what_is_known_of_a_node_holds_until_it_changes() {
@@ -191,12 +223,12 @@ mod tests {
         memo.begin(ask(1), 2);
         let place = memo.find(&ask(1)).unwrap();
         assert_eq!(memo.known(place, 1, || GOOD), GOOD);
-        assert_eq!(memo.known(place, 1, || Known::FULL), GOOD, "not asked again");
-        assert_eq!(memo.known(place, 0, || Known::FULL), Known::FULL);
+        assert_eq!(memo.known(place, 1, || FULL), GOOD, "not asked again");
+        assert_eq!(memo.known(place, 0, || FULL), FULL);
         memo.forget(1);
-        assert_eq!(memo.known(place, 1, || Known::FULL), Known::FULL);
+        assert_eq!(memo.known(place, 1, || FULL), FULL);
         assert_eq!(memo.known(place, 7, || GOOD), GOOD);
-        assert_eq!(memo.known(place, 7, || Known::FULL), Known::FULL, "a node that came later");
+        assert_eq!(memo.known(place, 7, || FULL), FULL, "a node that came later");
     }
 
     #[test]
@@ -209,9 +241,9 @@ mod tests {
         memo.begin(ask(99), 1);
         assert_eq!((memo.find(&ask(0)), memo.find(&ask(1))), (Some(first), None));
         let new = memo.find(&ask(99)).unwrap();
-        assert_eq!(memo.known(new, 0, || Known::FULL), Known::FULL);
+        assert_eq!(memo.known(new, 0, || FULL), FULL);
         assert_eq!(memo.known(second, 0, || GOOD), GOOD, "neither read nor written");
-        assert_eq!(memo.known(new, 0, || GOOD), Known::FULL);
+        assert_eq!(memo.known(new, 0, || GOOD), FULL);
     }
 
     #[test]

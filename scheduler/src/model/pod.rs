@@ -101,10 +101,13 @@ impl PodInfo {
         let labels = meta.labels.clone().unwrap_or_default();
         let (name, namespace) = (text(&meta.name), text(&meta.namespace));
         let labels = share(labels);
+        let node = spec.node_name.clone().filter(|n| !n.is_empty());
+        // What matters only while the pod looks for a node: most pods have theirs.
+        let sought = if node.is_none() { spec } else { &empty };
         let owner = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true));
         let mut all = Self {
             affinity: PodAffinity::of(spec, &namespace, &labels),
-            spread: Spread::of(spec, &namespace, &labels),
+            spread: Spread::of(sought, &namespace, &labels),
             volumes: Volumes::of(spec, &name),
             owner: owner.map(|o| (o.kind.clone(), o.name.clone())),
             started: status.and_then(|s| s.start_time.as_ref()).map(|t| t.0),
@@ -118,13 +121,13 @@ impl PodInfo {
             priority: spec.priority.unwrap_or(0),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             scheduler: spec.scheduler_name.clone().unwrap_or_else(|| "default-scheduler".into()),
-            node: spec.node_name.clone().filter(|n| !n.is_empty()),
+            node,
             request: resources::pod_request(&resources::as_running(spec, status)),
             score_request: resources::pod_score_request(spec),
             host_ports: host_ports(spec),
-            tolerations: spec.tolerations.clone().unwrap_or_default(),
-            wishes: NodeWishes::of(spec),
-            images: images(spec),
+            tolerations: sought.tolerations.clone().unwrap_or_default(),
+            wishes: NodeWishes::of(sought),
+            images: images(sought),
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.clone()).collect(),
             deleting: meta.deletion_timestamp.is_some(),
             ended: matches!(phase, "Succeeded" | "Failed"),
@@ -136,12 +139,8 @@ impl PodInfo {
         all
     }
 
-    /// Forgets what mattered only while the pod looked for a node: most pods have theirs.
+    /// Forgets the rest of what mattered only while the pod looked for a node.
     fn settle(&mut self) {
-        self.tolerations = Vec::new();
-        self.wishes = NodeWishes::default();
-        self.images = Vec::new();
-        self.spread = Vec::new();
         self.owner = None;
         self.refusal = None;
         self.nominated = None;
@@ -149,10 +148,12 @@ impl PodInfo {
 
     /// Whether the same pod as seen later counts the same on its node: only these parts of a pod with a node can change.
     pub fn counts_as(&self, later: &Self) -> bool {
-        self.labels == later.labels
-            && self.deleting == later.deleting
-            && self.request == later.request
-            && self.score_request == later.score_request
+        self.labels == later.labels && self.deleting == later.deleting && self.takes_as(later)
+    }
+
+    /// Whether it takes the same of its node, though selectors may tell both apart.
+    pub fn takes_as(&self, later: &Self) -> bool {
+        self.request == later.request && self.score_request == later.score_request
     }
 
     /// `namespace/name`.

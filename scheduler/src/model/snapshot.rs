@@ -166,6 +166,16 @@ impl Snapshot {
         }
     }
 
+    /// A pod on a node was seen again, takes the same of it, and is counted anew: it has other labels since the API server bound it.
+    pub fn recount_pod(&mut self, name: &str, pod: Arc<PodInfo>) {
+        let Some(slot) = self.places.get(name).copied() else { return };
+        let pods = &mut self.slots[slot as usize].pods;
+        let Some(place) = pods.iter_mut().find(|p| p.uid == pod.uid) else { return };
+        let before = std::mem::replace(place, pod.clone());
+        self.count(slot, &before, -1);
+        self.count(slot, &pod, 1);
+    }
+
     /// A node that is about to change.
     fn place(&mut self, slot: u32) -> &mut NodeInfo {
         self.memo.forget(slot);

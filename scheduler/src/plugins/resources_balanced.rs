@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::resources_fit::{Weighted, place};
 use crate::framework::{Plugin, Prepared};
-use crate::model::memo::Ask;
+use crate::model::memo::{Ask, Known};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::resources::Resources;
@@ -59,7 +59,7 @@ fn usual(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
     let cells = place(pod, all).and_then(|p| all.memo().cells(p));
     for (slot, score) in nodes.iter().zip(scores) {
         *score = match cells.and_then(|c| c.known(*slot)) {
-            Some(known) if known.fits => i64::from(known.even),
+            Some(Known::Fits { even, .. }) => i64::from(even),
             _ => even_of(pod, all.node(*slot)),
         };
     }

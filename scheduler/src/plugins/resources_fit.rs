@@ -8,7 +8,7 @@ use super::resources_balanced::even_of;
 use crate::framework::{
     Before, Happening, Kind, MAX_SCORE, Plugin, Prepared, Quick, Reason, Reasons, Verdict, View, own,
 };
-use crate::model::memo::{Ask, Known, Place};
+use crate::model::memo::{Ask, Known, Lack, Place};
 use crate::model::node::NodeInfo;
 use crate::model::pod::PodInfo;
 use crate::model::resources::Resources;
@@ -135,12 +135,13 @@ impl Plugin for NodeResourcesFit {
     #[inline]
     fn filter(&self, prepared: &Prepared, pod: &PodInfo, at: &View<'_>) -> Verdict {
         let Some(wants) = own::<Wants>(prepared) else { return Verdict::Fits };
-        if let Some(place) = wants.known.filter(|_| at.is_real())
-            && at.all.memo().known(place, at.slot, || judge(pod, at.node)).fits
-        {
-            return Verdict::Fits;
+        let Some(place) = wants.known.filter(|_| at.is_real()) else {
+            return fit(pod, at.node, &wants.extended);
+        };
+        match at.all.memo().known(place, at.slot, || judge(pod, at.node)) {
+            Known::Fits { .. } => Verdict::Fits,
+            Known::Lacks(lack) => refusal(lack.words().map(Reason::Text).collect(), lack.never()),
         }
-        fit(pod, at.node, &wants.extended)
     }
 
     fn quick<'a>(&'a self, prepared: &'a Prepared, _pod: &PodInfo, all: &'a Snapshot) -> Option<Quick<'a>> {
@@ -189,10 +190,11 @@ pub fn place(pod: &PodInfo, all: &Snapshot) -> Option<Place> {
 
 /// What is remembered of a node: a pure function of the node's resources and an [`Ask`].
 pub fn judge(pod: &PodInfo, node: &NodeInfo) -> Known {
-    match has_room(pod, node) {
-        true => Known::fitting(least_of(pod, node), even_of(pod, node)),
-        false => Known::FULL,
+    let lack = lack(pod, node);
+    if lack.is_none() {
+        return Known::fitting(least_of(pod, node), even_of(pod, node));
     }
+    Known::Lacks(lack)
 }
 
 /// CPU and memory alike, the less used the better, as nearly everywhere: no names are looked at.
@@ -200,7 +202,7 @@ fn least(pod: &PodInfo, all: &Snapshot, nodes: &[u32], scores: &mut [i64]) {
     let cells = place(pod, all).and_then(|p| all.memo().cells(p));
     for (slot, score) in nodes.iter().zip(scores) {
         *score = match cells.and_then(|c| c.known(*slot)) {
-            Some(known) if known.fits => i64::from(known.least),
+            Some(Known::Fits { least, .. }) => i64::from(least),
             _ => least_of(pod, all.node(*slot)),
         };
     }
@@ -219,41 +221,40 @@ fn shrank(old: &Resources, new: &Resources) -> bool {
     new.cpu < old.cpu || new.memory < old.memory || new.ephemeral < old.ephemeral
 }
 
-/// Whether there is room for all but what is extended.
-fn has_room(pod: &PodInfo, node: &NodeInfo) -> bool {
+/// What is missing, but for what is extended.
+fn lack(pod: &PodInfo, node: &NodeInfo) -> Lack {
     let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
-    let room = |wanted: i64, used: i64, offered: i64| wanted <= 0 || wanted <= offered - used;
-    (node.pods.len() as i64) < node.max_pods
-        && room(want.cpu, used.cpu, offer.cpu)
-        && room(want.memory, used.memory, offer.memory)
-        && room(want.ephemeral, used.ephemeral, offer.ephemeral)
+    let mut lack = if node.pods.len() as i64 + 1 > node.max_pods { Lack::PODS } else { 0 };
+    for (bit, wanted, used, offered) in [
+        (Lack::CPU, want.cpu, used.cpu, offer.cpu),
+        (Lack::MEMORY, want.memory, used.memory, offer.memory),
+        (Lack::EPHEMERAL, want.ephemeral, used.ephemeral, offer.ephemeral),
+    ] {
+        if wanted > 0 && wanted > offered - used {
+            lack |= bit | if wanted > offered { Lack::NEVER } else { 0 };
+        }
+    }
+    Lack(lack)
 }
 
 fn fit(pod: &PodInfo, node: &NodeInfo, extended: &Extended) -> Verdict {
-    if extended.is_empty() && has_room(pod, node) {
+    let lack = lack(pod, node);
+    if lack.is_none() && extended.is_empty() {
         return Verdict::Fits;
     }
-    let (want, used, offer) = (&pod.request, &node.requested, &node.allocatable);
-    let mut missing = Reasons::new();
-    let mut hopeless = false;
-    if node.pods.len() as i64 + 1 > node.max_pods {
-        missing.push(Reason::Text("Too many pods"));
-    }
-    let mut check = |wanted: i64, used: i64, offered: i64, words: &dyn Fn() -> Reason| {
-        if wanted > 0 && wanted > offered - used {
-            missing.push(words());
-            hopeless |= wanted > offered;
-        }
-    };
-    check(want.cpu, used.cpu, offer.cpu, &|| Reason::Text("Insufficient cpu"));
-    check(want.memory, used.memory, offer.memory, &|| Reason::Text("Insufficient memory"));
-    check(want.ephemeral, used.ephemeral, offer.ephemeral, &|| {
-        Reason::Text("Insufficient ephemeral-storage")
-    });
+    let mut missing: Reasons = lack.words().map(Reason::Text).collect();
+    let mut hopeless = lack.never();
     for (name, wanted, words) in extended {
         let of = |r: &Resources| r.scalar.get(name).unwrap_or(0);
-        check(*wanted, of(used), of(offer), &|| Reason::Made(words.clone()));
+        if *wanted > of(&node.allocatable) - of(&node.requested) {
+            missing.push(Reason::Made(words.clone()));
+            hopeless |= *wanted > of(&node.allocatable);
+        }
     }
+    refusal(missing, hopeless)
+}
+
+fn refusal(missing: Reasons, hopeless: bool) -> Verdict {
     match (missing.is_empty(), hopeless) {
         (true, _) => Verdict::Fits,
         (false, false) => Verdict::Refused(missing),

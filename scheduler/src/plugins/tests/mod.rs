@@ -25,6 +25,8 @@ pub fn verdicts(plugin: &dyn Plugin, pod: &PodInfo, all: &mut Snapshot) -> Vec<S
     let one = |slot: &u32| {
         let word = words(plugin.filter(&prepared, pod, &View::of(*slot, all)));
         quick.iter().for_each(|q| agree(q, *slot, &word));
+        // What the filter has found out may be known now.
+        plugin.quick(&prepared, pod, all).iter().for_each(|q| agree(q, *slot, &word));
         word
     };
     all.order().iter().map(one).collect()
@@ -36,8 +38,8 @@ fn agree(quick: &Quick<'_>, slot: u32, word: &str) {
         Answer::Unknown => return,
         Answer::Fits => "ok".into(),
         Answer::No(number) => {
-            let test = quick.test(number).unwrap();
-            format!("{}: {}", if test.never { "never" } else { "no" }, test.reason)
+            let sort = if quick.never(number) { "never" } else { "no" };
+            format!("{sort}: {}", quick.reasons(number).join(", "))
         }
     };
     assert_eq!(short, word, "slot {slot}");

@@ -1,4 +1,4 @@
-//! The running counts against counting by walking over all pods, in random histories. The seed is printed when they differ.
+//! The running counts against counting by walking over all pods, and what is remembered against a new look, in random histories. The seed is printed when they differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::model::pod::PodInfo;
 use crate::model::snapshot::Snapshot;
 use crate::model::terms::Term;
 use crate::plugins::inter_pod_affinity::InterPodAffinity;
+use crate::plugins::resources_balanced::BalancedAllocation;
+use crate::plugins::resources_fit::NodeResourcesFit;
 use crate::plugins::topology_spread::TopologySpread;
 use crate::testing::{node_spec, pod_with};
 
@@ -81,6 +83,12 @@ fn random_pod(rng: &mut StdRng, name: &str) -> Arc<PodInfo> {
         "metadata": {"labels": labels, "namespace": one_of(rng, &["x", "y", "z"])},
         "spec": {"topologySpreadConstraints": constraints, "nodeSelector": selector, "affinity": random_affinity(rng)},
     });
+    if rng.random_bool(0.7) {
+        let requests =
+            json!({"cpu": rng.random_range(0..3).to_string(), "memory": one_of(rng, &["1Gi", "3Gi", "9Gi"])});
+        over["spec"]["containers"] =
+            json!([{"name": "c", "image": "i", "resources": {"requests": requests}}]);
+    }
     if rng.random_bool(0.1) {
         over["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     }
@@ -102,6 +110,16 @@ fn change(rng: &mut StdRng, all: &mut Snapshot, placed: &mut BTreeMap<String, St
             let (uid, node) = placed.iter().nth(nth).map(|(u, n)| (u.clone(), n.clone())).unwrap();
             placed.remove(&uid);
             assert!(all.remove_pod(&node, &uid).is_some());
+        }
+        7 if !placed.is_empty() => {
+            let (uid, node) = placed.iter().next().map(|(u, n)| (u.clone(), n.clone())).unwrap();
+            // Seen with other labels, or being deleted: all else of a pod with a node stays.
+            let old = all.remove_pod(&node, &uid).unwrap();
+            let other = random_pod(rng, &old.name);
+            let new =
+                PodInfo { labels: other.labels.clone(), deleting: other.deleting, ..PodInfo::clone(&old) };
+            all.add_pod(&node, old);
+            all.recount_pod(&node, Arc::new(new));
         }
         _ => {
             let pod = random_pod(rng, &format!("p{step}"));
@@ -212,6 +230,15 @@ fn compare(all: &mut Snapshot, pod: &PodInfo, at: &str) {
     }
 }
 
+/// What is remembered of nodes against a look at them: a copy of the snapshot begins with nothing.
+fn compare_rooms(all: &mut Snapshot, pod: &PodInfo, at: &str) {
+    let (fit, even) = (NodeResourcesFit::default(), BalancedAllocation::default());
+    let fresh = verdicts(&fit, pod, &mut all.clone());
+    assert_eq!(verdicts(&fit, pod, all), fresh, "{at}: room");
+    let looked = |all: &mut Snapshot| [scores(&fit, pod, all), scores(&even, pod, all)];
+    assert_eq!(looked(all), looked(&mut all.clone()), "{at}: scores");
+}
+
 #[test]
 fn random_histories() {
     for seed in 0..SEEDS {
@@ -223,6 +250,7 @@ fn random_histories() {
             if step % 3 == 0 {
                 let pod = &asking[rng.random_range(0..asking.len())];
                 compare(&mut all, pod, &format!("seed {seed} step {step}"));
+                compare_rooms(&mut all, pod, &format!("seed {seed} step {step}"));
             }
         }
     }
