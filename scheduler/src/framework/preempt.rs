@@ -110,7 +110,7 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
     cleared.keep_pods(|p| p.priority >= pod.priority);
     let mut removed = lower.clone();
     fits(pod, all, asked, &cleared, &removed)?;
-    lower.sort_by(|a, b| importance(a).cmp(&importance(b)));
+    lower.sort_by_key(|p| importance(p));
     let broken = all.budgets.broken_by(lower.iter().map(Arc::as_ref));
     let protected = lower.iter().zip(&broken).filter(|(_, b)| **b);
     let others = lower.iter().zip(&broken).filter(|(_, b)| !**b);
@@ -129,7 +129,7 @@ fn dry_run(pod: &PodInfo, all: &Snapshot, asked: &Asked<'_>, slot: u32) -> Resul
     if victims.is_empty() {
         return Err(Reason::Text(NO_VICTIMS));
     }
-    victims.sort_by(|a, b| importance(a).cmp(&importance(b)));
+    victims.sort_by_key(|p| importance(p));
     Ok(Candidate { node: node.name().into(), victims, violations })
 }
 

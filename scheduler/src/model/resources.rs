@@ -27,6 +27,7 @@ pub struct Resources {
 
 /// Amounts by name. Mostly there are none, and then they take no more room than a pointer: nodes are walked by the thousand.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::box_collection, reason = "a pointer instead of three words, twice in each node")]
 pub struct Scalars(Option<Box<BTreeMap<String, i64>>>);
 
 impl Scalars {

@@ -156,7 +156,7 @@ impl Queue {
 
     /// True now and then, for what need not be done for every pod.
     pub fn is_round(&self) -> bool {
-        self.active.len() % 64 == 0
+        self.active.len().is_multiple_of(64)
     }
 
     /// A tried pod has a node.
