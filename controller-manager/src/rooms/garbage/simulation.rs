@@ -176,7 +176,11 @@ impl World {
             return;
         }
         self.made += 1;
-        let owners = (0..self.rng.random_range(0..3)).filter_map(|_| self.reference(&place)).collect();
+        let mut owners: Vec<OwnerReference> = Vec::new();
+        for _ in 0..self.rng.random_range(0..3) {
+            let new = self.reference(&place).filter(|r| owners.iter().all(|o| o.uid != r.uid));
+            owners.extend(new);
+        }
         let meta = ObjectMeta {
             name: Some(called),
             namespace: Some(ns.to_string()).filter(|n| !n.is_empty()),
