@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// Which endpoints a check counts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,7 @@ struct Check {
 pub struct Health {
     checks: Mutex<IndexMap<String, Check>>,
     stopping: AtomicBool,
+    changed: watch::Sender<()>,
 }
 
 impl Health {
@@ -38,11 +40,19 @@ impl Health {
     pub fn set_scoped(&self, name: &str, scope: Scope, state: Result<(), String>) {
         let mut checks = self.checks.lock();
         match checks.get_mut(name) {
+            Some(check) if check.state == state => return,
             Some(check) => check.state = state,
             None => {
                 checks.insert(name.to_owned(), Check { scope, state });
             }
         }
+        drop(checks);
+        self.changed.send_replace(());
+    }
+
+    /// Wakes whenever the state of a check changes.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// From now on /readyz fails.

@@ -3,59 +3,34 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{free_ports, spawn};
+use common::{Process, free_ports};
 use kube_apiserver::storage::etcd::{Etcd, Options};
 use kube_apiserver::storage::{Batch, Error, Event, Outcome, Storage};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
 
-/// How long etcd may take to answer on a busy machine.
-const COMES_UP: Duration = Duration::from_secs(30);
 /// A dead member may hold a call up no longer.
 const STALL: Duration = Duration::from_secs(2);
 
 struct Member {
-    process: Child,
+    process: Process,
     args: Vec<String>,
     url: String,
 }
 
 impl Member {
     fn start(args: Vec<String>, url: String) -> Self {
-        Self { process: spawn(&args), args, url }
-    }
-
-    /// Waits until the member takes part.
-    async fn answers(&self) {
-        let alone = Options { endpoints: vec![self.url.clone()], ..Options::default() };
-        answers(&Etcd::connect(&alone, "/registry").await.expect("client")).await;
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.process.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
-    }
-
-    fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Self { process: Process::start(&args), args, url }
     }
 
     fn restart(&mut self) {
-        self.kill();
-        self.process = spawn(&self.args);
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.kill();
+        self.process.kill();
+        self.process = Process::start(&self.args);
     }
 }
 
@@ -76,14 +51,6 @@ fn three(dir: &Path) -> Vec<Member> {
         Member::start(line.split_whitespace().map(String::from).collect(), url)
     };
     (0..3).map(member).collect()
-}
-
-async fn answers(store: &Etcd) {
-    let deadline = Instant::now() + COMES_UP;
-    while let Err(error) = store.revision().await {
-        assert!(Instant::now() < deadline, "etcd does not come up: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Counts a key up; every number acknowledged must be followed by the next.
@@ -115,18 +82,17 @@ async fn members_may_hang_die_and_lead_in_turn() {
     let mut members = three(dir.path());
     // All are up before the first choice, so that it falls on the first.
     for member in &members {
-        member.answers().await;
+        member.process.ready().await;
     }
     let endpoints = members.iter().map(|m| m.url.clone()).collect();
     let store =
         Etcd::connect(&Options { endpoints, ..Options::default() }, "/registry").await.expect("client");
-    answers(&store).await;
     let mut counter = Counter { store: Arc::new(store), value: 0, revision: 0 };
     counter.up().await.expect("first write");
     let mut watch = counter.store.watch("/registry/", counter.revision).await.expect("watch");
 
     // The member in use hangs, as one behind a cut cable does.
-    members[0].signal("-STOP");
+    members[0].process.signal("-STOP");
     let began = Instant::now();
     counter.up().await.expect("a write while a member hangs");
     assert!(began.elapsed() < STALL, "stalled for {:?}", began.elapsed());
@@ -135,17 +101,17 @@ async fn members_may_hang_die_and_lead_in_turn() {
     let began = Instant::now();
     assert_eq!(counter.store.get("/registry/counter").await.expect("read").kv.expect("there").value, "2");
     assert!(began.elapsed() < STALL);
-    members[0].signal("-CONT");
+    members[0].process.signal("-CONT");
 
     // Each dies in turn, the leader among them, while the others must keep what was acknowledged.
     for member in &mut members {
-        member.kill();
+        member.process.kill();
         let end = Instant::now() + Duration::from_millis(700);
         while Instant::now() < end {
             counter.up().await.expect("two of three are there");
         }
         member.restart();
-        member.answers().await;
+        member.process.ready().await;
     }
     let read = counter.store.get("/registry/counter").await.expect("read").kv.expect("there");
     assert_eq!((read.value, read.mod_revision), (Bytes::from(counter.value.to_string()), counter.revision));
@@ -227,12 +193,12 @@ async fn new_certificates_are_taken_up_without_a_restart() {
         key: Some(pki.path("client.key")),
     };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
-    answers(&store).await;
+    etcd.process.ready().await;
     let made = store.create("/registry/a", Bytes::from_static(b"1"), None).await.expect("write");
     assert!(matches!(made, Outcome::Done(_)));
     // Another authority altogether: nothing of the old is trusted any more.
     pki.renew("second");
     etcd.restart();
-    answers(&store).await;
+    etcd.process.ready().await;
     assert_eq!(store.get("/registry/a").await.expect("read").kv.expect("there").value, "1");
 }

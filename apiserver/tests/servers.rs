@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Etcd;
 use daemon::tasks::Tasks;
@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 const COMES_UP: Duration = Duration::from_secs(30);
 /// News of a server that came or went is everywhere within this time, the lease apart.
 const SOON: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(20);
 
 struct Server {
     app: Arc<App>,
@@ -72,12 +71,20 @@ impl Server {
     }
 }
 
-async fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} takes too long");
-        tokio::time::sleep(PAUSE).await;
-    }
+/// Waits until something holds of servers, looking whenever one of them has news.
+async fn until(what: &str, limit: Duration, servers: &[&Server], holds: impl Fn(&Server) -> bool) {
+    let holding = async {
+        for server in servers {
+            let (mut objects, mut checks) = (server.app.cache.revisions(), server.app.health.changes());
+            while !holds(server) {
+                tokio::select! {
+                    _ = objects.changed() => {}
+                    _ = checks.changed() => {}
+                }
+            }
+        }
+    };
+    assert!(tokio::time::timeout(limit, holding).await.is_ok(), "{what} takes too long");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,9 +95,9 @@ async fn servers_share_a_store() {
     // All at once, over a store that is empty and not even up yet.
     let servers = join_all(addresses.map(|a| Server::start(&etcd.url, a))).await;
     assert!(servers.iter().all(|s| !s.ready()), "not before there is a store");
-    until("start", COMES_UP, || servers.iter().all(Server::ready)).await;
-    until("the list of three", SOON, || servers.iter().all(|s| s.listed().is_some_and(|l| l == addresses)))
-        .await;
+    let all: Vec<&Server> = servers.iter().collect();
+    until("start", COMES_UP, &all, Server::ready).await;
+    until("the list of three", SOON, &all, |s| s.listed().is_some_and(|l| l == addresses)).await;
 
     // Everybody gives out addresses and ports at the same time, most of all there are.
     let made = join_all((0..96).map(|n| servers[n % 3].service(format!("s{n}")))).await;
@@ -109,8 +116,7 @@ async fn servers_share_a_store() {
     let lease = first.app.storage.get(key).await.expect("read").kv.expect("lease");
     first.app.storage.delete(key, lease.mod_revision).await.expect("delete");
     let rest = ["10.1.0.1", "10.1.0.3"];
-    until("the list of two", SOON, || [&first, &third].iter().all(|s| s.listed().is_some_and(|l| l == rest)))
-        .await;
+    until("the list of two", SOON, &[&first, &third], |s| s.listed().is_some_and(|l| l == rest)).await;
 
     // One takes its leave, and is not listed any more when that is done.
     first.app.health.stop();
@@ -148,7 +154,7 @@ async fn quota_holds(servers: &[Server]) {
     let seen = |s: &Server| {
         internal::get(&s.app, "resourcequotas", "default", "some").is_some_and(|q| q["status"].is_object())
     };
-    until("the quota", SOON, || servers.iter().all(seen)).await;
+    until("the quota", SOON, &servers.iter().collect::<Vec<_>>(), seen).await;
     // A name that is taken costs nothing.
     let twin = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map-0", "namespace": "default"}});
     for taken in [false, true] {
@@ -166,7 +172,7 @@ async fn a_server_without_a_store_is_not_ready() {
     daemon::init_crypto();
     let etcd = Etcd::start();
     let server = Server::start(&etcd.url, "10.1.0.1").await;
-    until("start", COMES_UP, || server.ready()).await;
+    until("start", COMES_UP, &[&server], Server::ready).await;
     drop(etcd);
-    until("the news", SOON, || !server.ready()).await;
+    until("the news", SOON, &[&server], |s| !s.ready()).await;
 }

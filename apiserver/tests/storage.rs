@@ -3,28 +3,19 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use kube_apiserver::storage::etcd::{Etcd, Options};
 use kube_apiserver::storage::memory::Memory;
 use kube_apiserver::storage::{Along, Batch, Error, Event, Outcome, Storage, Watch, prefix_end};
 
-/// How long etcd may take to answer on a busy machine.
-const COMES_UP: Duration = Duration::from_secs(30);
-/// Pause between two attempts to reach it.
-const PAUSE: Duration = Duration::from_millis(50);
-
 async fn on_etcd() -> (common::Etcd, Arc<dyn Storage>) {
     daemon::init_crypto();
     let server = common::Etcd::start();
     let options = Options { endpoints: vec![server.url.clone()], ..Options::default() };
     let store = Etcd::connect(&options, "/registry").await.expect("client");
-    let deadline = Instant::now() + COMES_UP;
-    while let Err(error) = store.revision().await {
-        assert!(Instant::now() < deadline, "etcd does not come up: {error}");
-        tokio::time::sleep(PAUSE).await;
-    }
+    server.ready().await;
     (server, Arc::new(store))
 }
 

@@ -264,7 +264,7 @@ impl Wish {
             pretty(
                 &all.iter()
                     .filter(|(n, _)| exceeded.contains(n))
-                    .map(|(n, q)| (n.clone(), q.clone()))
+                    .map(|(n, q)| (n.clone(), *q))
                     .collect(),
             )
         };

@@ -167,7 +167,7 @@ mod tests {
         let mut sorted = order.clone();
         sorted.sort_by(|a, b| {
             let (x, y) = (priority(&a.0, &a.1), priority(&b.0, &b.1));
-            (a.0 != "").cmp(&(b.0 != "")).then(y.0.cmp(&x.0)).then(a.0.cmp(&b.0)).then(y.1.cmp(&x.1))
+            b.0.is_empty().cmp(&a.0.is_empty()).then(y.0.cmp(&x.0)).then(a.0.cmp(&b.0)).then(y.1.cmp(&x.1))
         });
         assert_eq!(sorted, order);
     }

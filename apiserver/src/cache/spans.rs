@@ -1,8 +1,6 @@
 //! Where in an object's bytes stands what it is found by. Of a hundred thousand objects each text of its own would cost more
 //! than the objects.
 
-use std::borrow::Cow;
-
 use super::scan::Found;
 
 /// Texts that stand for missing values.
@@ -113,18 +111,16 @@ impl Making<'_> {
         (self.stored.len() + self.grown) as u32
     }
 
-    fn span(&mut self, text: &Cow<'_, str>) -> Span {
+    fn span(&mut self, text: &str) -> Span {
         let len = text.len() as u32;
         if len == 0 {
             return Span::default();
         }
-        if let Some(at) = DEFAULTS.iter().position(|d| d == text) {
+        if let Some(at) = DEFAULTS.iter().position(|d| *d == text) {
             return Span { at: DEFAULTS_AT + at as u32, len };
         }
-        let inside = match text {
-            Cow::Borrowed(text) => (text.as_ptr() as usize).checked_sub(self.stored.as_ptr() as usize),
-            Cow::Owned(_) => None,
-        };
+        // What had to be unescaped lies elsewhere.
+        let inside = (text.as_ptr() as usize).checked_sub(self.stored.as_ptr() as usize);
         if let Some(at) = inside.filter(|at| at + text.len() <= self.stored.len()) {
             let at = if at < self.from { at } else { at + self.grown };
             return Span { at: at as u32, len };

@@ -4,20 +4,64 @@
 #![allow(dead_code)]
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-/// One member alone, its data in a directory of its own.
-pub struct Etcd {
+use tokio::net::UnixDatagram;
+
+/// How long etcd may take to answer on a busy machine.
+const COMES_UP: Duration = Duration::from_secs(30);
+
+/// A member's process, ended when it is dropped.
+pub struct Process {
     process: Child,
-    /// Where clients reach it.
-    pub url: String,
-    _data: tempfile::TempDir,
+    told: UnixDatagram,
+    _place: tempfile::TempDir,
 }
 
-impl Drop for Etcd {
-    fn drop(&mut self) {
+impl Process {
+    /// Starts a member with these arguments, silent.
+    pub fn start(args: &[String]) -> Self {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let socket = place.path().join("notify");
+        let told = UnixDatagram::bind(&socket).expect("socket");
+        let mut command = Command::new("etcd");
+        command.args(args).env("NOTIFY_SOCKET", socket).stdout(Stdio::null()).stderr(Stdio::null());
+        Self { process: command.spawn().expect("etcd must be installed"), told, _place: place }
+    }
+
+    /// Waits until the member serves, which etcd tells whoever started it.
+    pub async fn ready(&self) {
+        let mut text = [0; 64];
+        let told = tokio::time::timeout(COMES_UP, self.told.recv(&mut text)).await;
+        let length = told.expect("etcd does not come up").expect("received");
+        assert_eq!(&text[..length], b"READY=1");
+    }
+
+    /// Sends a signal such as `-STOP`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One member alone, its data in a directory of its own.
+pub struct Etcd {
+    process: Process,
+    /// Where clients reach it.
+    pub url: String,
+    _data: tempfile::TempDir,
 }
 
 impl Etcd {
@@ -32,15 +76,13 @@ impl Etcd {
             data.path().display()
         );
         let args: Vec<String> = line.split_whitespace().map(str::to_string).collect();
-        Self { process: spawn(&args), url: client, _data: data }
+        Self { process: Process::start(&args), url: client, _data: data }
     }
-}
 
-/// Starts a member with these arguments, silent.
-pub fn spawn(args: &[String]) -> Child {
-    let mut command = Command::new("etcd");
-    command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("etcd must be installed")
+    /// Waits until it serves.
+    pub async fn ready(&self) {
+        self.process.ready().await;
+    }
 }
 
 /// Ports nobody has: all are held until all are known.
