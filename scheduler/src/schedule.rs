@@ -378,6 +378,10 @@ pub(crate) fn candidates(
         Err(no) => {
             refusal.after = Some(no.words().into());
             if matches!(no, preempt::No::Barred(_)) {
+                // Should its place be of no use by then, it must find out, and let others have it, when the last victim has left.
+                if pod.nominated.is_some() {
+                    refusal.plugins.insert(crate::preemption::NAME);
+                }
                 return Err(Decision::Refused(refusal, Place::Kept));
             }
             state.withdraw(&pod.uid, Instant::now());

@@ -296,7 +296,8 @@ impl Plugin for InterPodAffinity {
         };
         match kind {
             Kind::PodPlaced => company(other),
-            Kind::PodLeft => hindrance(other),
+            // The last of its company may have left: then a pod that is company to itself can go anywhere.
+            Kind::PodLeft => hindrance(other) || (company(other) && company(pod)),
             _ => company(other) || old.as_deref().is_some_and(hindrance),
         }
     }
