@@ -261,12 +261,7 @@ impl Wish {
             return Ok(Some(after));
         }
         let only = |all: &Amounts| -> String {
-            pretty(
-                &all.iter()
-                    .filter(|(n, _)| exceeded.contains(n))
-                    .map(|(n, q)| (n.clone(), *q))
-                    .collect(),
-            )
+            pretty(&all.iter().filter(|(n, _)| exceeded.contains(n)).map(|(n, q)| (n.clone(), *q)).collect())
         };
         Err(format!(
             "exceeded quota: {name}, requested: {}, used: {}, limited: {}",
