@@ -82,6 +82,9 @@ const PLACES: [(&str, &str, &str, bool); 24] = [
     ("APIService", "/apis/apiregistration.k8s.io/v1", "apiservices", true),
 ];
 
+/// Kinds without a namespace, and without Namespace itself: what lies in one may depend on them.
+const WIDE: [&str; 5] = ["PersistentVolume", "StorageClass", "CSINode", "Node", "APIService"];
+
 /// What a question about one object needs.
 pub async fn one(cluster: &Cluster, subject: &Subject, kind: &str, object: &Value) -> Facts {
     let mut facts = Facts::default();
@@ -105,7 +108,6 @@ pub async fn everything(cluster: &Cluster, namespace: &str) -> Facts {
         .map(|subject| subject.kind)
         .filter(|kind| !matches!(*kind, "Node" | "Namespace"));
     let beside = ["Event", "EndpointSlice", "ResourceQuota"];
-    let wide = ["PersistentVolume", "StorageClass", "CSINode", "Node", "APIService"];
     let more: &[&str] = if namespace.is_empty() { &["Namespace", "Lease"] } else { &[] };
     let all = |kind: &str| Read::List {
         kind: kind.into(),
@@ -113,7 +115,7 @@ pub async fn everything(cluster: &Cluster, namespace: &str) -> Facts {
         labels: String::new(),
         fields: String::new(),
     };
-    let wide = wide.iter().chain(more).map(|kind| list(kind, ""));
+    let wide = WIDE.iter().chain(more).map(|kind| list(kind, ""));
     let first = here.chain(beside).map(all).chain(wide).collect();
     follow_up(cluster, &mut facts, first, &Scope { namespace, only: BTreeSet::new() }).await;
     facts
@@ -380,13 +382,12 @@ fn at(kind: &str) -> Result<Kind, Error> {
     let (kind, root, plural, _) = place(kind).ok_or_else(|| Error::message("unknown kind"))?;
     let version = root.trim_start_matches("/apis/").trim_start_matches("/api/");
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    let wide = ["Node", "Namespace", "PersistentVolume", "StorageClass", "CSINode", "APIService"];
     Ok(Kind {
         group: group.into(),
         version: version.into(),
         kind: (*kind).into(),
         plural: (*plural).into(),
-        namespaced: !wide.contains(kind),
+        namespaced: !WIDE.contains(kind) && *kind != "Namespace",
         ..Kind::default()
     })
 }
