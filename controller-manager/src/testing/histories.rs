@@ -2,6 +2,11 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::clock;
 
 /// What is wrong with a history.
 pub type Verdict = Result<(), String>;
@@ -33,6 +38,17 @@ pub fn caught(seeds: u64, history: impl Fn(u64) -> Verdict) -> bool {
 pub fn paused<F: Future>(history: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(history)
+}
+
+/// A history in a world from its beginning to its end; one that goes wrong is told with the world's log.
+pub fn lived<W>(
+    world: W,
+    log: impl Fn(&W) -> &[String],
+    history: impl AsyncFnOnce(&Arc<Mutex<W>>) -> Verdict,
+) -> Verdict {
+    clock::reset();
+    let world = Arc::new(Mutex::new(world));
+    paused(history(&world)).map_err(|what| format!("{}\n{what}", log(&world.lock()).join("\n")))
 }
 
 /// The seeds a simulation runs: `usual` of them, or as many as `COXSWAIN_SEEDS` says (`3000`, or `5000..8000`).

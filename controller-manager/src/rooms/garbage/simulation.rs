@@ -27,7 +27,7 @@ use crate::kit::Kind;
 use crate::kit::discovery::Resource;
 use crate::kit::meta::{has_finalizer, name, uid};
 use crate::testing::faults::{Fate, fate};
-use crate::testing::histories::{Verdict, paused};
+use crate::testing::histories::{Verdict, lived};
 use crate::testing::queue::work;
 use crate::testing::server::{Answer, Asked, Server, context, differs, failure};
 use crate::testing::{caught, clock};
@@ -564,9 +564,7 @@ async fn quiet(world: &Arc<Mutex<World>>, mut collectors: Vec<Collector>) -> Ver
 }
 
 fn run(world: World) -> Verdict {
-    clock::reset();
-    let world = Arc::new(Mutex::new(world));
-    paused(history(&world)).map_err(|what| format!("{}\n{what}", world.lock().log.join("\n")))
+    lived(world, |w| &w.log, history)
 }
 
 /// Seeds run by default: about a second.

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{Room, wake_on_changes};
 use crate::testing::faults::{Fate, fate};
-use crate::testing::histories::{Verdict, paused};
+use crate::testing::histories::{Verdict, lived};
 use crate::testing::queue::work;
 use crate::testing::server::{Answer, Asked, Server, context, differs, failure};
 use crate::testing::store::{Store, View};
@@ -578,9 +578,7 @@ async fn quiet(world: &Arc<Mutex<World>>, mut managers: Vec<Manager>) -> Verdict
 }
 
 fn run(world: World) -> Verdict {
-    clock::reset();
-    let world = Arc::new(Mutex::new(world));
-    paused(history(&world)).map_err(|what| format!("{}\n{what}", world.lock().log.join("\n")))
+    lived(world, |w| &w.log, history)
 }
 
 /// Seeds run by default: about a second.

@@ -20,7 +20,7 @@ use super::{Room, wake};
 use crate::kit::meta::{created, name, uid};
 use crate::kit::pods;
 use crate::testing::faults::{Fate, fate};
-use crate::testing::histories::{Verdict, paused};
+use crate::testing::histories::{Verdict, lived};
 use crate::testing::queue::work;
 use crate::testing::server::{Answer, Asked, Server, context, differs, failure};
 use crate::testing::store::{Store, View};
@@ -427,9 +427,7 @@ fn check_left(world: &World, manager: &Manager) -> Verdict {
 }
 
 fn run(world: World) -> Verdict {
-    clock::reset();
-    let world = Arc::new(Mutex::new(world));
-    paused(history(&world)).map_err(|what| format!("{}\n{what}", world.lock().log.join("\n")))
+    lived(world, |w| &w.log, history)
 }
 
 /// Seeds run by default: about a second.
